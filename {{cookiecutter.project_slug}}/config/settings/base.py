@@ -1,0 +1,128 @@
+"""What is true everywhere; the other modules of this folder hold only their differences."""
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+from decouple import Csv
+
+from config.environment import config
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+
+# Core
+
+ALLOWED_HOSTS = config("ALLOWED_HOSTS", cast=Csv())
+
+ASGI_APPLICATION = "config.asgi.application"
+
+AUTH_USER_MODEL = "users.User"
+
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": config("DB_NAME", default="backend_db"),
+        "USER": config("DB_USER", default="postgres"),
+        "PASSWORD": config("DB_PASSWORD", default="postgres"),
+        "HOST": config("DB_HOST", default="localhost"),
+        "PORT": config("DB_PORT", default="5432"),
+        "ATOMIC_REQUESTS": True,
+        "CONN_MAX_AGE": config("DB_CONN_MAX_AGE", default=600, cast=int),  # seconds
+        # Without it every worker answers one 500 after a restart of the database.
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            # Seconds; without it psycopg waits more than two minutes for a silent server.
+            "connect_timeout": config("DB_CONNECT_TIMEOUT", default=5, cast=int),
+        },
+    }
+}
+
+if config("DB_EMBEDDED", default=False, cast=bool):
+    DATABASES["default"] |= {
+        "ENGINE": "apps.core.database.embedded",
+        "HOST": str(BASE_DIR / ".postgres"),
+        "PORT": "",
+    }
+
+INSTALLED_APPS = [
+    "apps.core",
+    "apps.users",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "console": {
+            "()": "structlog.stdlib.ProcessorFormatter",
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.dev.ConsoleRenderer(),
+            ],
+            "foreign_pre_chain": [
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso"),
+            ],
+        },
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
+    "loggers": {
+        # Django's own handlers would say the same a second time.
+        "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
+    },
+    "root": {"handlers": ["console"], "level": config("LOG_LEVEL", default="INFO")},
+}
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+
+SECRET_KEY = config("SECRET_KEY")
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+TIME_ZONE = "UTC"
+
+WSGI_APPLICATION = "config.wsgi.application"
+
+# Contrib
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+STATIC_ROOT = BASE_DIR / "staticfiles"
+
+STATIC_URL = "static/"

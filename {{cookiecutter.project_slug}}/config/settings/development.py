@@ -1,0 +1,30 @@
+"""A developer's machine: everything visible, nothing remembered between requests."""
+
+from config.environment import config
+
+from .base import *  # noqa: F403  a settings module is its base and its differences
+from .base import DATABASES, INSTALLED_APPS, MIDDLEWARE, SECRET_KEY
+
+# Core
+
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+
+DATABASES = {
+    "default": {
+        **DATABASES["default"],
+        # runserver answers each request in a thread of its own: a connection kept by one is never used again.
+        "CONN_MAX_AGE": config("DB_CONN_MAX_AGE", default=0, cast=int),
+    }
+}
+
+DEBUG = True
+
+EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
+INSTALLED_APPS = [*INSTALLED_APPS, "debug_toolbar", "django_extensions"]
+
+INTERNAL_IPS = ["127.0.0.1"]
+
+MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware", *MIDDLEWARE]
+
+SECRET_KEY = SECRET_KEY or "development-only"

@@ -1,0 +1,66 @@
+"""Production: no insecure default, whatever is missing is refused by name."""
+
+import ssl
+
+import certifi
+import structlog
+
+from config.environment import config, require_production_values
+
+from .base import *  # noqa: F403  a settings module is its base and its differences
+from .base import DATABASES, LOGGING, MIDDLEWARE
+
+require_production_values()
+
+# Core
+
+CSRF_COOKIE_SECURE = True
+
+DATABASES = {
+    "default": {
+        **DATABASES["default"],
+        "OPTIONS": {
+            **DATABASES["default"]["OPTIONS"],
+            "sslmode": config("DB_SSLMODE", default="verify-full"),
+            # A file, because libpq's "system" finds no roots in psycopg's binary wheel.
+            "sslrootcert": config("DB_SSLROOTCERT", default=ssl.get_default_verify_paths().cafile or certifi.where()),
+        },
+    }
+}
+
+DEBUG = False
+
+LOGGING = {
+    **LOGGING,
+    "formatters": {
+        "console": {
+            **LOGGING["formatters"]["console"],
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        }
+    },
+}
+
+# Static files are answered before anything but the redirect to HTTPS.
+MIDDLEWARE = [MIDDLEWARE[0], "whitenoise.middleware.WhiteNoiseMiddleware", *MIDDLEWARE[1:]]
+
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+
+SECURE_HSTS_PRELOAD = True
+
+# Seconds. Browsers refuse plain HTTP for as long: raise it to a year once HTTPS is known to work.
+SECURE_HSTS_SECONDS = config("SECURE_HSTS_SECONDS", default=3600, cast=int)
+
+SECURE_SSL_REDIRECT = config("SECURE_SSL_REDIRECT", default=True, cast=bool)
+
+SESSION_COOKIE_SECURE = True
+
+# Contrib
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}

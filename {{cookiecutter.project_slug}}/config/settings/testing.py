@@ -1,0 +1,17 @@
+"""Tests: a database of their own, created and destroyed by the run, and no waiting."""
+
+from .base import *  # noqa: F403  a settings module is its base and its differences
+from .base import DATABASES
+
+# Core
+
+DATABASES = {"default": {**DATABASES["default"], "CONN_MAX_AGE": 0}}
+
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+SECRET_KEY = "testing-only"  # noqa: S105  signs nothing that outlives a test
+
+# Contrib
+
+# Real hashers are slow on purpose.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

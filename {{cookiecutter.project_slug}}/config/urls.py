@@ -1,0 +1,16 @@
+"""Every URL of the project."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, path
+
+from apps.core.views import start
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("admin/", admin.site.urls),
+]
+
+if settings.DEBUG:
+    from debug_toolbar.toolbar import debug_toolbar_urls
+
+    urlpatterns += [path("", start, name="start"), *debug_toolbar_urls()]

@@ -1,0 +1,24 @@
+#!/usr/bin/env python
+"""Run a management command, under development settings unless told otherwise."""
+
+import os
+import sys
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import execute_from_command_line
+from django.db import NotSupportedError, OperationalError
+
+
+def main() -> None:
+    """Run the command in `sys.argv`; what the user can mend is said without a traceback."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.development")
+    try:
+        execute_from_command_line(sys.argv)
+    except (ImproperlyConfigured, NotSupportedError, OperationalError) as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
