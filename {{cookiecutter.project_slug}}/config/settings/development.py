@@ -19,11 +19,11 @@ DATABASES = {
 
 DEBUG = True
 
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
-
 INSTALLED_APPS = [*INSTALLED_APPS, "debug_toolbar", "django_extensions"]
 
 INTERNAL_IPS = ["127.0.0.1"]
+
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
 
 MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware", *MIDDLEWARE]
 

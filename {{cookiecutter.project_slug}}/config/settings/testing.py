@@ -7,8 +7,6 @@ from .base import DATABASES
 
 DATABASES = {"default": {**DATABASES["default"], "CONN_MAX_AGE": 0}}
 
-EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-
 SECRET_KEY = "testing-only"  # noqa: S105  signs nothing that outlives a test
 
 # Contrib

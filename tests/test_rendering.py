@@ -1,0 +1,160 @@
+"""What rendering makes of the template folder."""
+
+import ast
+import json
+import re
+import shutil
+import stat
+import subprocess
+
+import tomllib
+import yaml
+from conftest import ROOT, TEMPLATE, cookiecut, render, run
+
+# The only files that hold answers; every other is copied byte by byte.
+RENDERED = {".env.example", "README.md", "pyproject.toml"}
+CREDIT = "Made with [cookiecutter-django-postgres](https://github.com/org/cookiecutter-django-postgres)."
+
+
+def tracked():
+    names = run("git", "ls-files", "-z", cwd=TEMPLATE).stdout.split("\0")
+    return {name for name in names if name}
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_rendering_makes_exactly_the_tracked_files_and_the_environment(project):
+    assert files(project) == tracked() | {".env"}
+
+
+def test_rendering_changes_only_the_files_that_hold_answers(project):
+    changed = {name for name in tracked() if (project / name).read_bytes() != (TEMPLATE / name).read_bytes()}
+    assert changed == RENDERED
+
+
+def test_nothing_unrendered_is_left(project):
+    for name in RENDERED:
+        assert not re.search(r"{{|{%|{#|}}|%}|#}|cookiecutter\.", (project / name).read_text()), name
+
+
+def test_template_names_itself_in_the_credit_line_only(project):
+    naming = [
+        line
+        for name in files(project)
+        for line in (project / name).read_text().splitlines()
+        if "cookiecutter" in line.lower()
+    ]
+    assert naming == [CREDIT]
+
+
+def test_line_ends_are_those_of_unix(project):
+    assert not [name for name in files(project) if b"\r" in (project / name).read_bytes()]
+
+
+def test_every_file_parses_before_rendering():
+    parsers = {
+        ".json": json.loads,
+        ".py": ast.parse,
+        ".toml": tomllib.loads,
+        ".yaml": yaml.safe_load,
+        ".yml": yaml.safe_load,
+    }
+    parsed = 0
+    for name in tracked() - RENDERED:
+        path = TEMPLATE / name
+        if path.suffix in parsers:
+            parsers[path.suffix](path.read_text())
+            parsed += path.suffix == ".py"
+    assert parsed == len([name for name in tracked() if name.endswith(".py")])
+
+
+def test_environment_is_private_ignored_and_fresh(project, tmp_path):
+    def read(folder):
+        return dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines() if line[:1].isalpha())
+
+    one, other = read(project), read(render(tmp_path))
+    assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o600
+    assert ".env" in (project / ".gitignore").read_text().splitlines()
+    assert one["DB_NAME"] == "backend_db"
+    assert one["DB_EMBEDDED"] == "true"
+    for secret in ("SECRET_KEY", "DB_PASSWORD"):
+        assert len(one[secret]) >= 64
+        assert one[secret] != other[secret]
+
+
+def test_no_secret_is_in_the_replay_file(tmp_path):
+    project = render(tmp_path)
+    secrets = re.findall(r"^(?:SECRET_KEY|DB_PASSWORD)=(.{64,})$", (project / ".env").read_text(), re.MULTILINE)
+    (replay,) = (tmp_path / "replay").iterdir()
+    assert len(secrets) == 2
+    assert not [secret for secret in secrets if secret in replay.read_text()]
+
+
+def test_rendering_again_keeps_the_environment(tmp_path):
+    before = (render(tmp_path) / ".env").read_text()
+    cookiecut(ROOT, tmp_path, "--overwrite-if-exists")
+    assert (tmp_path / "out" / "backend" / ".env").read_text() == before
+
+
+def test_last_lines_are_the_next_commands_and_no_hook_is_left_behind(tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = cookiecut(ROOT, tmp_path, TMPDIR=str(temporary))
+    assert done.stdout.splitlines()[-3:] == [
+        "  cd backend",
+        "  uv run manage.py migrate",
+        "  uv run manage.py runserver",
+    ]
+    assert list(temporary.iterdir()) == []
+
+
+def test_rendering_from_a_git_url(tmp_path):
+    """As `cookiecutter gh:org/template` does it; what is not committed yet comes along."""
+    copy = tmp_path / "copy"
+    for name in run("git", "ls-files", "-z", cwd=ROOT).stdout.split("\0")[:-1]:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    identity = "-c", "user.name=Test", "-c", "user.email=test@example.com"
+    for arguments in (["init"], ["add", "--all", "--force"], [*identity, "commit", "--message", "All of it"]):
+        run("git", *arguments, cwd=copy)
+    cookiecut(copy.as_uri(), tmp_path)
+    assert files(tmp_path / "out" / "backend") == tracked() | {".env"}
+
+
+def test_rendering_needs_no_network(tmp_path):
+    """In a network namespace of its own, which has none."""
+    cookiecut(ROOT, tmp_path, before=["unshare", "--net", "--map-root-user"])
+    assert (tmp_path / "out" / "backend" / "manage.py").is_file()
+
+
+def test_questions_are_few_and_in_words():
+    questions = json.loads((ROOT / "cookiecutter.json").read_text())
+    asked = [name for name in questions if not name.startswith("_")]
+    assert asked == ["project_name", "project_slug", "description", "author_name", "author_email"]
+    assert list(questions["__prompts__"]) == asked
+
+
+def test_hooks_are_short():
+    lines = [line for hook in (ROOT / "hooks").iterdir() for line in hook.read_text().splitlines()]
+    assert len(lines) <= 120
+
+
+def test_both_projects_pin_the_same_versions(project):
+    """The template folder is linted and tested in place, by the template's own environment."""
+    mine = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    rendered = tomllib.loads((project / "pyproject.toml").read_text())
+    assert {*rendered["project"]["dependencies"], *rendered["dependency-groups"]["dev"]} <= {*mine}
+
+
+def test_repository_names_no_registry():
+    hosts = [f"py{'pi'}.org", f"python{'hosted'}.org", f"registry.{'npmjs'}", f"deb.{'debian'}.org"]
+    found = subprocess.run(
+        ["git", "grep", "--ignore-case", "--fixed-strings", *(f"-e{host}" for host in hosts)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == ""

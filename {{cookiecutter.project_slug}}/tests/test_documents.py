@@ -1,0 +1,16 @@
+"""The README's table of settings, `.env.example` and the code name the same variables."""
+
+import re
+
+from django.conf import settings
+
+
+def test_documents_name_every_variable_that_the_code_reads():
+    code = find(r'config\(\s*"([A-Z_]+)"', "config/environment.py", "config/settings/*.py")
+    assert code == find(r"^(?:# )?([A-Z_]+)=", ".env.example")
+    assert code == find(r"^\| `([A-Z_]+)` \|", "README.md")
+
+
+def find(pattern, *globs):
+    texts = [file.read_text(encoding="utf-8") for glob in globs for file in settings.BASE_DIR.glob(glob)]
+    return {name for text in texts for name in re.findall(pattern, text, re.MULTILINE)}
