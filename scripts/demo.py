@@ -7,7 +7,6 @@ and keeps its `.env` and its data.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -50,7 +49,7 @@ def main() -> None:
     with Step("first page"):
         fetch_start_page(uv, "run", "manage.py", "runserver", "--noreload", "127.0.0.1:0")
     print(f"{'in all':<16} {time.monotonic() - begin:6.2f} s")
-    command = "uv" if shutil.which("uv") else uv
+    command = uv if Path(uv).is_relative_to(ROOT) else "uv"
     print(f"\nGo on with\n\n  cd {PROJECT.relative_to(ROOT)}\n  {command} run manage.py runserver")
 
 
