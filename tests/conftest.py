@@ -71,6 +71,17 @@ def run(*command, cwd, check=True, **environment):
     return done
 
 
+def tracked_copy(folder):
+    """Copy what git tracks of the repository, as it is in the working tree, into a repository of its own."""
+    for name in run("git", "ls-files", "-z", cwd=ROOT).stdout.split("\0")[:-1]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    identity = "-c", "user.name=Test", "-c", "user.email=test@example.com"
+    for arguments in (["init"], ["add", "--all", "--force"], [*identity, "commit", "--message", "All of it"]):
+        run("git", *arguments, cwd=folder)
+    return folder
+
+
 def manage(project, *arguments, **options):
     """Run a management command of a project, by the Python of this test run."""
     return run(sys.executable, "manage.py", *arguments, cwd=project, **options)

@@ -3,13 +3,12 @@
 import ast
 import json
 import re
-import shutil
 import stat
 import subprocess
 
 import tomllib
 import yaml
-from conftest import ROOT, TEMPLATE, cookiecut, render, run
+from conftest import ROOT, TEMPLATE, cookiecut, render, run, tracked_copy
 
 # The only files that hold answers; every other is copied byte by byte.
 RENDERED = {".env.example", "README.md", "pyproject.toml"}
@@ -112,14 +111,7 @@ def test_last_lines_are_the_next_commands_and_no_hook_is_left_behind(tmp_path):
 
 def test_rendering_from_a_git_url(tmp_path):
     """As `cookiecutter gh:org/template` does it; what is not committed yet comes along."""
-    copy = tmp_path / "copy"
-    for name in run("git", "ls-files", "-z", cwd=ROOT).stdout.split("\0")[:-1]:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, copy / name)
-    identity = "-c", "user.name=Test", "-c", "user.email=test@example.com"
-    for arguments in (["init"], ["add", "--all", "--force"], [*identity, "commit", "--message", "All of it"]):
-        run("git", *arguments, cwd=copy)
-    cookiecut(copy.as_uri(), tmp_path)
+    cookiecut(tracked_copy(tmp_path / "copy").as_uri(), tmp_path)
     assert files(tmp_path / "out" / "backend") == tracked() | {".env"}
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import structlog
 from decouple import Csv
 
 from config.environment import config
+from config.logs import TEXT
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
@@ -58,21 +58,7 @@ INSTALLED_APPS = [
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "console": {
-            "()": "structlog.stdlib.ProcessorFormatter",
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer(),
-            ],
-            "foreign_pre_chain": [
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso"),
-            ],
-        },
-    },
+    "formatters": {"console": TEXT},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
     "loggers": {
         # Django's own handlers would say the same a second time.

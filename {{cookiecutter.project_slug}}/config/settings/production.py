@@ -3,9 +3,9 @@
 import ssl
 
 import certifi
-import structlog
 
 from config.environment import config, require_production_values
+from config.logs import JSON
 
 from .base import *  # noqa: F403  a settings module is its base and its differences
 from .base import DATABASES, LOGGING, MIDDLEWARE
@@ -30,19 +30,7 @@ DATABASES = {
 
 DEBUG = False
 
-LOGGING = {
-    **LOGGING,
-    "formatters": {
-        "console": {
-            **LOGGING["formatters"]["console"],
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        }
-    },
-}
+LOGGING = {**LOGGING, "formatters": {"console": JSON}}
 
 # Static files are answered before anything but the redirect to HTTPS.
 MIDDLEWARE = [MIDDLEWARE[0], "whitenoise.middleware.WhiteNoiseMiddleware", *MIDDLEWARE[1:]]

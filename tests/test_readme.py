@@ -1,0 +1,152 @@
+"""Every command of both READMEs does what they say, in their order."""
+
+import os
+import pty
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PASSWORD, ROOT, cookiecut, fetch, run, running, tracked_copy, wait_until
+
+HTTPS = {"X-Forwarded-Proto": "https"}
+MAKE_TEST = "make test"  # the run that this test is part of
+
+# Servers, and the page that shows that they serve.
+SERVERS = {
+    "uv run manage.py runserver": ("http://localhost:8000/", {}),
+    "uv run --no-dev gunicorn config.wsgi --bind 127.0.0.1:8000 --workers 4": (
+        "http://127.0.0.1:8000/admin/login/",
+        HTTPS,
+    ),
+    "uv run --no-dev uvicorn config.asgi:application --port 8000": ("http://127.0.0.1:8000/admin/login/", HTTPS),
+}
+# What is typed into a command that asks, and what it then says.
+TYPED = {
+    "createuser --createdb --pwprompt shop": (f"{PASSWORD}\n{PASSWORD}\n", ""),
+    "uv run manage.py dbshell": ("SELECT 'seen' || 'here';\n", "seenhere"),
+    "uv run manage.py shell_plus --print-sql": ("User.objects.count()\n", "[Database: default]"),
+}
+CREATE_SUPERUSER = "uv run manage.py createsuperuser"
+
+
+def commands(readme):
+    """Return the commands of a README: those after "$" and those in a table's column "run"."""
+    text = readme.read_text()
+    return [typed or cell for typed, cell in re.findall(r"(?m)^(?:\$ (.+)|\| [^|`]+ \| `([^`]+)` \|)$", text)]
+
+
+def obey(command, folder, environment):
+    """Run one documented command as a person would; return its folder afterwards."""
+    if command in SERVERS:
+        url, headers = SERVERS[command]
+        with running(*command.split(), cwd=folder, **environment):
+            assert fetch(url, **headers)[0] == 200
+        wait_until(lambda: not listening(8000))
+    elif command in TYPED:
+        typed, expected = TYPED[command]
+        done = subprocess.run(
+            command.split(),
+            cwd=folder,
+            env={**os.environ, **environment},
+            input=typed,
+            capture_output=True,
+            text=True,
+            check=True,
+            start_new_session=True,  # without a terminal, or createuser would ask there
+        )
+        assert expected in done.stdout + done.stderr
+    elif command == CREATE_SUPERUSER:
+        answer_prompts(command.split(), folder, environment)
+    elif command.startswith("cd "):
+        return folder / command.removeprefix("cd ")
+    elif command.startswith("export "):
+        name, value = command.removeprefix("export ").split("=")
+        environment[name] = value
+    elif command != MAKE_TEST:
+        if command == "rm -r .postgres":  # faster than any hand: the server is still stopping
+            wait_until(lambda: run("pgrep", "-f", folder / ".postgres", cwd="/", check=False).returncode == 1)
+        run(*command.split(), cwd=folder, **environment)
+    return folder
+
+
+def listening(port):
+    return run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}", cwd="/", check=False).returncode == 0
+
+
+def answer_prompts(command, folder, environment):
+    """Type the answers that createsuperuser asks for, at a terminal."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+    )
+    os.close(end)
+    said = ""
+    for prompt, answer in [
+        ("Username", "ada"),
+        ("Email", "ada@example.com"),
+        ("Password:", PASSWORD),
+        ("again", PASSWORD),
+    ]:
+        while prompt not in said:
+            said += os.read(terminal, 1000).decode()
+        said = ""
+        time.sleep(0.1)  # getpass drops what was typed before it asked
+        os.write(terminal, answer.encode() + b"\n")
+    assert process.wait(60) == 0
+    os.close(terminal)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """Environment under which `gh:` means a folder here, which holds the template as a git repository."""
+    copy = tracked_copy(tmp_path / "hub" / "org" / "cookiecutter-django-postgres")
+    config = tmp_path / "cookiecutter.yaml"
+    folders = "".join(f"{name}: {tmp_path / name}\n" for name in ("replay_dir", "cookiecutters_dir"))
+    config.write_text(f"{folders}abbreviations:\n  gh: {tmp_path}/hub/{{0}}\n")
+    return copy, {"COOKIECUTTER_CONFIG": str(config)}
+
+
+def test_every_command_of_the_template_s_readme(tmp_path, hub):
+    copy, environment = hub
+    documented = commands(ROOT / "README.md")
+    assert documented[0].startswith("uvx cookiecutter gh:org/")
+    assert documented[-3:] == ["make demo", MAKE_TEST, "make lint"]
+    folder = tmp_path
+    for command in documented:
+        folder = obey(command, copy if command.startswith("make") else folder, environment)
+
+
+def test_every_command_of_the_rendered_readme(tmp_path, server):
+    cookiecut(ROOT, tmp_path)
+    project = tmp_path / "out" / "backend"
+    documented = commands(project / "README.md")
+    administrator = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "owner", "PGPASSWORD": PASSWORD}
+    environment = {"PATH": f"{server.binaries}{os.pathsep}{os.environ['PATH']}", **administrator}
+    for command in documented:
+        obey(command, project, environment)
+        if command == "createdb --owner shop shop":
+            environment |= own_server(project, server)
+    assert len(documented) > 20
+
+
+def own_server(project, server):
+    """Change `.env` as the README says; return what production needs besides."""
+    (said,) = re.findall(r"(?s)```ini\n(.+?)```", (project / "README.md").read_text())
+    said = said.replace("what-you-typed", PASSWORD).replace("localhost", "127.0.0.1").replace("5432", str(server.port))
+    names = dict(line.split("=", 1) for line in said.splitlines())
+    env = project / ".env"
+    lines = [line for line in env.read_text().splitlines() if line.partition("=")[0] not in names]
+    env.write_text("\n".join([*lines, said]))
+    return {"DB_SSLMODE": "disable"}  # the test's server has no certificate
+
+
+def test_start_page_of_the_rendered_readme_is_where_it_says():
+    assert "<http://localhost:8000/>" in Path(ROOT, "{{cookiecutter.project_slug}}", "README.md").read_text()
