@@ -10,21 +10,21 @@ from config.logs import JSON, TEXT
 
 def write_line(style):
     """Return the line of an error that happened while a secret was at hand."""
-    secret = "geheim"  # noqa: F841, S105  a debugger would show it
+    secret = "geheim"  # noqa: S105  a debugger would show it
     try:
-        raise ValueError("no such thing")
+        int(secret[0])
     except ValueError as error:
         details = {"exc_info": (type(error), error, error.__traceback__), "order": 7, "request": object()}
     record = logging.makeLogRecord({"name": "shop", "levelname": "ERROR", "msg": "It failed", **details})
-    return logging.config.DictConfigurator({}).configure_formatter(style).format(record)
+    return logging.config.DictConfigurator({}).configure_formatter(dict(style)).format(record)
 
 
 @pytest.mark.parametrize("style", [JSON, TEXT])
 def test_lines_show_where_it_happened_but_no_values(style):
     line = write_line(style)
-    assert "ValueError: no such thing" in line
+    assert "ValueError: invalid literal for int() with base 10: 'g'" in line
     assert "write_line" in line
-    assert "geheim" not in line.replace('secret = "geheim"', "")
+    assert "geheim" not in line
 
 
 def test_production_writes_one_object_a_line():
