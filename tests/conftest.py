@@ -139,6 +139,21 @@ def wait_until(condition, seconds=10):
         time.sleep(0.02)
 
 
+def processes(project, part=""):
+    """Return the ids of the processes of a project's embedded server, the watcher's included, whose command line holds `part`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, as a zombie has, or is somebody else's
+            line = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            if f"{project}/.postgres" in f"{line} {(process / 'cwd').readlink()}" and part in line:
+                found.append(int(process.name))
+    return found
+
+
+def wait_until_stopped(project):
+    wait_until(lambda: not processes(project), 30)
+
+
 class Postgres:
     """A PostgreSQL server of the test's own: over TCP on loopback, with SCRAM and a password."""
 

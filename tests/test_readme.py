@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PASSWORD, ROOT, cookiecut, fetch, run, running, tracked_copy, wait_until
+from conftest import PASSWORD, ROOT, cookiecut, fetch, run, running, tracked_copy, wait_until, wait_until_stopped
 
 HTTPS = {"X-Forwarded-Proto": "https"}
 MAKE_TEST = "make test"  # the run that this test is part of
@@ -66,7 +66,7 @@ def obey(command, folder, environment):
         environment[name] = value
     elif command != MAKE_TEST:
         if command == "rm -r .postgres":  # faster than any hand: the server is still stopping
-            wait_until(lambda: run("pgrep", "-f", folder / ".postgres", cwd="/", check=False).returncode == 1)
+            wait_until_stopped(folder)
         run(*command.split(), cwd=folder, **environment)
     return folder
 

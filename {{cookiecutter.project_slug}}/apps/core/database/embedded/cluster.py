@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 SUPERUSER = "postgres"
 
 
-def create_cluster(home: Path) -> None:
+def create_cluster(home: Path, *, keep_open: Sequence[int] = ()) -> None:
     """Make the data directory; it gets its name when it is complete, so a killed attempt leaves none."""
     if any(other.parent != home for other in home.parent.glob("*/data")):
         logger.warning("Starting with an empty database in %s; what another version holds stays beside it.", home)
@@ -23,7 +24,8 @@ def create_cluster(home: Path) -> None:
         shutil.rmtree(unfinished)
     access = "--username", SUPERUSER, "--auth", "trust"
     language = "--encoding", "UTF8", "--no-locale", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"
-    run(command("initdb", "--pgdata", unfinished, "--no-instructions", *access, *language))
+    line = command("initdb", "--pgdata", unfinished, "--no-instructions", *access, *language)
+    run(line, keep_open=keep_open)
     unfinished.rename(home / "data")
 
 

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+POLL = 0.05  # seconds
+STOP_TIMEOUT = 5  # seconds
+
 if sys.platform == "win32":
     import msvcrt
 
     EVERY_BYTE = 2**30
-    POLL = 0.05  # seconds
 
     def _lock(file: int, *, shared: bool, wait: bool) -> bool:
         # Windows has exclusive locks only: a sharer takes one byte of its own, a holder all of them.
@@ -79,9 +81,9 @@ def is_held(path: Path) -> bool:
         os.close(file)
 
 
-def run_when_unused(users: Path, watch: Path, link: Path, command: list[str]) -> None:
+def stop_when_unused(users: Path, watch: Path, server: Path, link: Path, command: list[str]) -> None:
     """
-    Wait until nobody shares `users`, then run `command` and remove `link`.
+    Wait until nobody shares `users`, then stop the server by `command`, if somebody holds `server`, and remove `link`.
 
     Returns at once when another process, which then holds `watch`, is about to do so.
     """
@@ -89,7 +91,12 @@ def run_when_unused(users: Path, watch: Path, link: Path, command: list[str]) ->
     if watching is None:
         return
     with hold(users):
-        subprocess.run(command, stdin=subprocess.DEVNULL, check=False)  # noqa: S603  the driver's own command
+        deadline = time.monotonic() + STOP_TIMEOUT
+        # On Windows it holds nothing. Its first moments are without the pid file that `command` needs: try again.
+        while (sys.platform == "win32" or is_held(server)) and time.monotonic() < deadline:
+            if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0:  # noqa: S603  our own
+                break
+            time.sleep(POLL)
         link.unlink(missing_ok=True)
         # Before `users` is free: who shares it next must see that nobody watches any more.
         os.close(watching)
@@ -98,5 +105,5 @@ def run_when_unused(users: Path, watch: Path, link: Path, command: list[str]) ->
 if __name__ == "__main__":
     # As a grandchild, which nobody has to wait for.
     if sys.platform == "win32" or os.fork() == 0:
-        users_path, watch_path, link_path, *command_line = sys.argv[1:]
-        run_when_unused(Path(users_path), Path(watch_path), Path(link_path), command_line)
+        users_path, watch_path, server_path, link_path = map(Path, sys.argv[1:5])
+        stop_when_unused(users_path, watch_path, server_path, link_path, sys.argv[5:])

@@ -34,16 +34,17 @@ def find_major_version() -> str:
 
 def command(name: str, *arguments: str | Path) -> list[str]:
     """Return the command line of one program, as another user where this one is root."""
-    line = [str(find_binaries() / name), *map(str, arguments)]
-    return line if sys.platform == "win32" or os.geteuid() != 0 else [*drop_root(), *line]
+    return [*drop_root(), str(find_binaries() / name), *map(str, arguments)]
 
 
 def drop_root() -> list[str]:
     """
-    Return what to put before a command that must not run as root.
+    Return what to put before a command that must not run as root: nothing, unless this process is.
 
     One capability is kept, so that the project may lie where only root can go, such as root's home.
     """
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return []
     import pwd  # noqa: PLC0415  Windows has none
 
     user = pwd.getpwnam(SERVER_USER)
@@ -56,14 +57,14 @@ def drop_root() -> list[str]:
 
 
 def run(line: Sequence[str | Path], *, keep_open: Sequence[int] = ()) -> None:
-    """Run a command that ends by itself; raise OperationalError with the last line it printed when it fails."""
+    """Run a command that ends by itself; raise OperationalError with the first complaint it printed when it fails."""
     # A file, not a pipe: a server that inherited a pipe would keep its reader waiting.
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(  # noqa: S603  the driver's own commands
             line,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.DEVNULL,
+            stderr=output,
             env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
             pass_fds=keep_open,
             start_new_session=True,
@@ -71,5 +72,5 @@ def run(line: Sequence[str | Path], *, keep_open: Sequence[int] = ()) -> None:
         )
         if done.returncode != 0:
             output.seek(0)
-            said = output.read().decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-            raise OperationalError(f"{Path(line[0]).name} failed: {said[-1]}")
+            said = output.read().decode(errors="replace").strip().splitlines()
+            raise OperationalError(said[0] if said else f"{Path(line[0]).name} ended with {done.returncode}")

@@ -5,46 +5,34 @@ Its home is a folder named by the major version. Besides the data and the server
 
 - `users.lock` is shared by every process that uses the server.
 - `start.lock` is held by the one process that is starting it.
-- `server.lock` is held by PostgreSQL's own processes, which inherit it: while it is free none of them lives, whatever
-  a pid file says after a crash, a reboot, or under a first process that does not reap.
+- `server.lock` is held by PostgreSQL's own processes, initdb among them, which inherit it: while it is free none of
+  them lives, whatever a pid file says after a crash, a reboot, or under a first process that does not reap.
 - `watch.lock` is held by the process that waits for `users.lock` to be free and then stops the server.
 
 No password is asked: only the folder's owner can reach the socket in it.
 """
 
 import functools
-import hashlib
 import os
-import socket
+import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import psycopg
 from django.db import OperationalError
 
 from . import locks
+from .address import PORT, Address, choose_listener, is_ready, name_link, read_address
 from .cluster import create_cluster, ensure_database
 from .programs import command, find_major_version, run
 
-CONNECT_TIMEOUT = 1  # second
-LOCAL_HOST = "127.0.0.1"
-# A socket's path holds 107 bytes at most, its file's name included.
-LONGEST_SOCKET_FOLDER = 80
-PORT = "5432"  # the name of the socket, which no other server shares
+# pg_ctl passes its paths through a shell, between double quotes.
+UNUSABLE_IN_PATHS = frozenset('"$`\n') if sys.platform != "win32" else frozenset()
 START_TIMEOUT = 60  # seconds: recovery after a crash takes its time
 
 _starting = threading.Lock()
-
-
-class Address(NamedTuple):
-    """Where a server listens: its socket's folder or its host name, and its port."""
-
-    host: str
-    port: str
 
 
 def start(folder: Path, role: str, database: str) -> Address:
@@ -56,6 +44,7 @@ def start(folder: Path, role: str, database: str) -> Address:
     """
     home = folder / find_major_version()
     try:
+        refuse_unusable_path(home)
         with _starting:
             use(home)
             if not is_ready(home):
@@ -64,8 +53,15 @@ def start(folder: Path, role: str, database: str) -> Address:
             prepare(home, role, database)
             return read_address(home)
     except (OSError, psycopg.Error, OperationalError) as error:
-        message = f"The embedded PostgreSQL in {home} cannot be used: {error}. What it said is in {home / 'log'}."
+        reason = " ".join(str(error).split()).rstrip(".")
+        message = f"The embedded PostgreSQL in {home} cannot be used: {reason}. Its log, if any, is {home / 'log'}."
         raise OperationalError(message) from error
+
+
+def refuse_unusable_path(home: Path) -> None:
+    """Raise OperationalError where PostgreSQL's own programs would not find `home`."""
+    if unusable := UNUSABLE_IN_PATHS.intersection(str(home)):
+        raise OperationalError(f"PostgreSQL cannot live in a path with {' or '.join(map(repr, sorted(unusable)))}")
 
 
 @functools.cache
@@ -76,10 +72,10 @@ def use(home: Path) -> None:
     if locks.is_held(home / "watch.lock"):
         return
     stop = command("pg_ctl", "stop", "--silent", "--mode", "fast", "--pgdata", home / "data")
-    paths = home / "users.lock", home / "watch.lock", name_link(home / "data")
+    paths = home / "users.lock", home / "watch.lock", home / "server.lock", name_link(home / "data")
     watch = [sys.executable, "-I", locks.__file__, *map(str, paths), *stop]
     if sys.platform == "win32":
-        os.spawnv(os.P_DETACH, sys.executable, watch)  # noqa: S606  the driver's own command
+        subprocess.Popen(watch, creationflags=subprocess.DETACHED_PROCESS).returncode = 0  # noqa: S603  nobody waits
     else:
         run(watch)
 
@@ -91,32 +87,16 @@ def prepare(home: Path, role: str, database: str) -> None:
         ensure_database(*read_address(home), role, database)
 
 
-def is_ready(home: Path) -> bool:
-    """Tell whether the server says that it is ready and listens; the first alone outlives a crash."""
-    if read_pid_file(home)[7:8] != ["ready"]:
-        return False
-    host, port = read_address(home)
-    try:
-        if sys.platform == "win32":
-            socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
-        else:
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(CONNECT_TIMEOUT)
-                client.connect(f"{host}/.s.PGSQL.{port}")
-    except OSError:
-        return False
-    return True
-
-
 def launch(home: Path) -> None:
     """Start the server, whatever its last end left behind; the caller holds `start.lock`."""
-    data = home / "data"
-    if not data.exists():
-        create_cluster(home)
     lock = wait_until_dead(home)
     if lock is None:
         return
+    data = home / "data"
+    keep_open = [] if sys.platform == "win32" else [lock]
     try:
+        if not data.exists():
+            create_cluster(home, keep_open=keep_open)
         if sys.platform != "win32":
             # Nobody held the lock, so these are stale, and their process id may be somebody else's by now.
             (data / "postmaster.pid").unlink(missing_ok=True)
@@ -125,62 +105,19 @@ def launch(home: Path) -> None:
         files = "--pgdata", data, "--log", home / "log"
         run(
             command("pg_ctl", "start", "--silent", *patience, *files, "--options", choose_listener()),
-            keep_open=[] if sys.platform == "win32" else [lock],
+            keep_open=keep_open,
         )
     finally:
         os.close(lock)
 
 
 def wait_until_dead(home: Path) -> int | None:
-    """Return `server.lock`, held, once no process of an earlier server lives, or None when that one gets ready."""
+    """Return `server.lock`, held, once no process of an earlier server lives, or None where a server is ready."""
     deadline = time.monotonic() + START_TIMEOUT
-    while (lock := locks.try_to_hold(home / "server.lock")) is None:
-        if is_ready(home):
-            return None
+    while not is_ready(home):
+        if (lock := locks.try_to_hold(home / "server.lock")) is not None:
+            return lock
         if time.monotonic() > deadline:
             raise OperationalError(f"it runs, but is not ready after {START_TIMEOUT} s")
         time.sleep(0.02)
-    return lock
-
-
-def choose_listener() -> str:
-    """Return the server's options: a socket in its data directory or, where there are none, a free port."""
-    if sys.platform != "win32":
-        return f"-c listen_addresses= -c unix_socket_directories=. -c port={PORT}"
-    with socket.create_server((LOCAL_HOST, 0)) as free:
-        return f"-c listen_addresses={LOCAL_HOST} -c port={free.getsockname()[1]}"
-
-
-def read_pid_file(home: Path) -> list[str]:
-    """Return the lines of the server's pid file, none while it has none: the 4th is its port, the 8th its state."""
-    try:
-        return [line.strip() for line in (home / "data" / "postmaster.pid").read_text().splitlines()]
-    except FileNotFoundError:
-        return []
-
-
-def read_address(home: Path) -> Address:
-    """Return where the running server listens."""
-    if sys.platform == "win32":
-        return Address(LOCAL_HOST, read_pid_file(home)[3])
-    return Address(str(shorten(home / "data")), PORT)
-
-
-def shorten(folder: Path) -> Path:
-    """Return a path of `folder` that is short enough for a socket: itself or a link among the temporary files."""
-    if len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER:
-        return folder
-    link = name_link(folder)
-    try:
-        link.symlink_to(folder)
-    except FileExistsError:
-        # Somebody else's would lead to a server of theirs.
-        if link.lstat().st_uid != os.geteuid() or link.readlink() != folder:
-            raise
-    return link
-
-
-def name_link(folder: Path) -> Path:
-    """Return the path of the link that stands for `folder` where that is too long."""
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir(), f"postgres-{digest}")
+    return None
