@@ -23,15 +23,18 @@ TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 PASSWORD = "k3PzV9-not-guessable"  # noqa: S105  of servers that live as long as a test run
 
 # What a developer's shell may hold and a test must not depend on.
-for name in ("DJANGO_SETTINGS_MODULE", "VIRTUAL_ENV"):
+for name in ("DJANGO_SETTINGS_MODULE", "MAKEFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"):
     os.environ.pop(name, None)
 for name in [name for name in os.environ if name.startswith(("DB_", "PG"))]:
     del os.environ[name]
-# Compiled modules go to a folder of the run's own: in the template folder a local render would copy them.
+# One temporary folder for the run and all that it starts. Compiled modules go there, too: in the template folder a
+# local render would copy them.
 if "PYTHONPYCACHEPREFIX" not in os.environ:  # the workers of one run share it
-    os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="bytecode-")
-    atexit.register(shutil.rmtree, os.environ["PYTHONPYCACHEPREFIX"])
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    temporary = Path(tempfile.mkdtemp(prefix="template-"))
+    temporary.chmod(0o755)  # servers run as another user where the tests run as root
+    os.environ |= {"TMPDIR": str(temporary), "PYTHONPYCACHEPREFIX": str(temporary / "bytecode")}
+    tempfile.tempdir = None
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
 
 
 def configure(folder):
@@ -140,7 +143,7 @@ def wait_until(condition, seconds=10):
 
 
 def processes(project, part=""):
-    """Return the ids of the processes of a project's embedded server, the watcher's included, whose command line holds `part`."""
+    """Return the ids of the processes of a project's embedded server, its watcher's included; `part` chooses some."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, as a zombie has, or is somebody else's
