@@ -30,9 +30,10 @@ for name in [name for name in os.environ if name.startswith(("DB_", "PG"))]:
 # One temporary folder for the run and all that it starts. Compiled modules go there, too: in the template folder a
 # local render would copy them.
 if "PYTHONPYCACHEPREFIX" not in os.environ:  # the workers of one run share it
-    temporary = Path(tempfile.mkdtemp(prefix="template-"))
+    temporary = Path(tempfile.mkdtemp(prefix="test-"))
     temporary.chmod(0o755)  # servers run as another user where the tests run as root
     os.environ |= {"TMPDIR": str(temporary), "PYTHONPYCACHEPREFIX": str(temporary / "bytecode")}
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(temporary / "hypothesis")
     tempfile.tempdir = None
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
 
