@@ -158,12 +158,18 @@ def wait_until_stopped(project):
     wait_until(lambda: not processes(project), 30)
 
 
+def become(user):
+    """Return what to put before a command of root's to run it as `user`, who may read whatever root may."""
+    kept = [f"--{which}=-all,+dac_read_search" for which in ("inh-caps", "ambient-caps", "bounding-set")]
+    return ["setpriv", f"--reuid={user}", "--clear-groups", "--securebits=+no_setuid_fixup", *kept]
+
+
 class Postgres:
     """A PostgreSQL server of the test's own: over TCP on loopback, with SCRAM and a password."""
 
     def __init__(self, binaries, folder):
         self.binaries, self.folder, self.port = binaries, folder, free_port()
-        self.user = ["setpriv", "--reuid=nobody", "--clear-groups"] if os.geteuid() == 0 else []
+        self.user = become("nobody") if os.geteuid() == 0 else []
 
     def run(self, program, *arguments):
         run(*self.user, self.binaries / program, *arguments, cwd="/")
