@@ -2,21 +2,29 @@
 #   make demo   renders the template and serves the project's first page
 #   make test   proves that everything works
 
-export PATH := $(CURDIR)/.uv/bin:$(PATH)
+export PATH := $(CURDIR)/.uv/bin:$(PATH):/usr/sbin
 UV := $(shell command -v uv || echo .uv/bin/uv)
 
-# What the tests' older PostgreSQL links, and where Debian keeps it.
-LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
-PACKAGES := libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1
+# What the benchmark compares with.
+PEERS := django-alive==2.0.0 django-health-check==4.8.0 django-watchman==1.5.0
 
-.PHONY: demo test lint libraries
+# What the tests run beside the embedded PostgreSQL: programs, what the wheels of older servers link, and a server that
+# speaks other languages; and where Debian keeps them.
+PROGRAMS := localedef openssl pgbouncer
+LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
+PACKAGES := libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql
+
+.PHONY: demo test bench lint requirements
 .DEFAULT_GOAL := demo
 
 demo: $(UV)
 	@python3 scripts/demo.py $(UV)
 
-test: $(UV) libraries
+test: $(UV) requirements
 	$(UV) run pytest --numprocesses 2
+
+bench: demo
+	@cd demo/backend && $(UV) run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py
 
 lint: $(UV)
 	$(UV) run ruff check --no-cache
@@ -29,10 +37,12 @@ lint: $(UV)
 	@.uv/bin/python -m pip install --quiet uv \
 	    || { rm -rf .uv; echo "pip could not install uv, for the reason above: mend that, or install uv otherwise." >&2; exit 1; }
 
-libraries:
-	@for library in $(LIBRARIES); do /sbin/ldconfig -p | grep -qF $$library || lacking="$$lacking $$library"; done; \
+requirements:
+	@for program in $(PROGRAMS); do command -v $$program >/dev/null || lacking="$$lacking $$program"; done; \
+	for library in $(LIBRARIES); do /sbin/ldconfig -p | grep -qF $$library || lacking="$$lacking $$library"; done; \
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || lacking="$$lacking postgresql"; \
 	if [ -n "$$lacking" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
 	elif [ -n "$$lacking" ]; then \
-	    echo "The tests' older PostgreSQL needs$$lacking: run sudo apt-get install $(PACKAGES)." >&2; exit 1; \
+	    echo "The tests need$$lacking: run sudo apt-get install $(PACKAGES)." >&2; exit 1; \
 	fi

@@ -181,12 +181,16 @@ class Postgres:
             subprocess.run(["chown", "nobody", self.folder, secret], check=True)
         access = "--username", "owner", "--auth", "scram-sha-256", "--pwfile", secret
         self.run("initdb", "--no-sync", "--pgdata", self.folder / "data", "--encoding", "UTF8", "--no-locale", *access)
+        self.launch()
+
+    def launch(self):
+        """Start it, the first time or again."""
         options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= -c fsync=off"
         files = "--pgdata", self.folder / "data", "--log", self.folder / "log"
         self.run("pg_ctl", "start", "--wait", *files, "--options", options)
 
-    def stop(self):
-        self.run("pg_ctl", "stop", "--mode", "immediate", "--pgdata", self.folder / "data")
+    def stop(self, mode="immediate"):
+        self.run("pg_ctl", "stop", "--mode", mode, "--pgdata", self.folder / "data")
 
     def connect(self, database="postgres"):
         return psycopg.connect(

@@ -437,7 +437,7 @@ def test_data_of_another_major_version_is_left_alone_and_told_once(fresh):
 
 def refusal(project, *python, **environment):
     """Return the one line with which a command that needs the database ends."""
-    done = run(*(python or [sys.executable]), "manage.py", "migrate", cwd=project, check=False, **environment)
+    done = run(*(python or [sys.executable]), "manage.py", "showmigrations", cwd=project, check=False, **environment)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     return done.stderr.strip()
 

@@ -8,6 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db import NotSupportedError, OperationalError
 
+from apps.core.database import explain
+
 
 def main() -> None:
     """Run the command in `sys.argv`; what the user can mend is said without a traceback."""
@@ -17,7 +19,7 @@ def main() -> None:
     except (ImproperlyConfigured, NotSupportedError, OperationalError) as error:
         if "--traceback" in sys.argv:
             raise
-        sys.exit(str(error))
+        sys.exit(explain(error))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Which settings each entry point takes, and what production refuses."""
 
+import json
 import os
 import re
 import subprocess
@@ -36,9 +37,18 @@ def run(*arguments, **environment):
 
 
 @pytest.mark.parametrize("module", ["config.wsgi", "config.asgi"])
-def test_servers_run_under_production_settings(module):
-    code = f"import {module}; from django.conf import settings; print(settings.SETTINGS_MODULE)"
-    assert run("-c", code, **PRODUCTION).stdout == "config.settings.production\n"
+def test_servers_run_under_production_settings_and_refuse_a_missing_database(module):
+    """An error that is raised ends a server; one that exits would be started again and again."""
+    answer = run("-c", f"import {module}", **{**PRODUCTION, "DB_HOST": "127.0.0.1", "DB_PORT": "1"})
+    *_, last = lines = answer.stderr.splitlines()
+    (logged,) = (json.loads(line) for line in lines if line.startswith("{"))
+    sentence = (
+        "Could not connect to database server at 127.0.0.1:1. Please ensure PostgreSQL is running and check DB_HOST "
+        "and DB_PORT. Remedy: sudo systemctl start postgresql"
+    )
+    assert answer.returncode == 1
+    assert (logged["level"], logged["event"]) == ("critical", sentence)
+    assert last == f"django.db.utils.OperationalError: {sentence}"
 
 
 def test_manage_runs_under_development_settings():

@@ -44,6 +44,14 @@ if config("DB_EMBEDDED", default=False, cast=bool):
         "PORT": "",
     }
 
+# Seconds for which a server waits for the database before it warns or refuses to start.
+DB_STARTUP_WAIT = config("DB_STARTUP_WAIT", default=0, cast=int)
+
+DEFAULT_EXCEPTION_REPORTER = "apps.core.reporting.SecretlessExceptionReporter"
+
+# Whoever sends it as a bearer token sees the details of /health/ready/; nobody does while it is empty.
+HEALTH_TOKEN = config("HEALTH_TOKEN")
+
 INSTALLED_APPS = [
     "apps.core",
     "apps.users",
@@ -68,6 +76,8 @@ LOGGING: dict[str, Any] = {
 }
 
 MIDDLEWARE = [
+    # Before all others: load balancers ask by address, over plain HTTP, and while sessions cannot be read.
+    "apps.core.middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -32,8 +32,8 @@ DEBUG = False
 
 LOGGING = {**LOGGING, "formatters": {"console": JSON}}
 
-# Static files are answered before anything but the redirect to HTTPS.
-MIDDLEWARE = [MIDDLEWARE[0], "whitenoise.middleware.WhiteNoiseMiddleware", *MIDDLEWARE[1:]]
+# Static files are answered before anything but health and the redirect to HTTPS.
+MIDDLEWARE = [*MIDDLEWARE[:2], "whitenoise.middleware.WhiteNoiseMiddleware", *MIDDLEWARE[2:]]
 
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 

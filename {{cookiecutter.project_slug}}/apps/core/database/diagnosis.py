@@ -1,0 +1,99 @@
+"""From an error to its cause: what the table says about it, with the names of this database."""
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from django.db import NotSupportedError
+from psycopg import errors
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from .causes import TABLE, Cause
+
+# What libpq puts before a message, for each server that it tried, and what psycopg and the server put there.
+ATTEMPT = re.compile(
+    r'^(?:connection failed: )?connection to server (?:at|on socket) ".*?"(?: \(.*?\))?(?:, port \d+)? failed: ',
+    re.MULTILINE,
+)
+PREFIX = re.compile(r"(?:[a-z ]+ failed: )?(?:FATAL:  )?(?:\[Errno \d+\] )?")
+
+# A name with one of these could pass for a message.
+MISLEADING = re.compile(r'\n|"[ ,]')
+
+# Codes that stand for several causes: 28000 is PostgreSQL's, and 08P01 what pgbouncer says for everything.
+AMBIGUOUS = {None, "08P01", "28000"}
+
+
+class Diagnosis(NamedTuple):
+    """A cause with the names of this database filled in: a sentence or two, and the command or variable to change."""
+
+    cause: Cause
+    message: str
+    remedy: str
+    waiting_helps: bool
+
+
+def diagnose(error: BaseException, settings: Mapping[str, Any]) -> Diagnosis:
+    """
+    Return why the database with these `settings`, an entry of DATABASES, could not be used.
+
+    `error` is what Django, psycopg or its pool raised, of whatever class; nothing is asked of the server.
+    """
+    origin = find_origin(error)
+    names = {key.lower(): str(settings.get(key) or "") for key in ("HOST", "PORT", "NAME", "USER")}
+    names["host"] = names["host"] or "localhost"
+    names["port"] = names["port"] or "5432"
+    said = extract_message(str(origin), names.values())
+    cause = classify(origin, said)
+    row = TABLE[cause]
+    return Diagnosis(
+        cause,
+        row.message.format(**names, error=said or type(origin).__name__),
+        row.remedy.format(**quote_names(names)),
+        row.waiting_helps,
+    )
+
+
+def quote_names(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the names as words of a shell command, and the statements that a remedy runs, likewise."""
+    user, name = ('"' + names[key].replace('"', '""') + '"' for key in ("user", "name"))
+    statements = {
+        "allow_connections": f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true",
+        "grant": f"GRANT ALL PRIVILEGES ON DATABASE {name} TO {user}",
+        "grant_login": f"ALTER ROLE {user} LOGIN",
+    }
+    return {key: shlex.quote(value) for key, value in {**names, **statements}.items()}
+
+
+def find_origin(error: BaseException) -> BaseException:
+    """Return the error below Django's own, which alone knows a SQLSTATE."""
+    cause = error.__cause__
+    return cause if isinstance(cause, psycopg.Error | PoolTimeout | OSError) else error
+
+
+def classify(error: BaseException, message: str) -> Cause:
+    """Return the cause that an error of psycopg or Django, with this message, stands for; unknown before a guess."""
+    if isinstance(error, PoolTimeout | TooManyRequests):
+        return Cause.POOL_EXHAUSTED
+    if isinstance(error, NotSupportedError):
+        return Cause.SERVER_TOO_OLD
+    if isinstance(error, ImproperlyConfigured):
+        return Cause.CONFIGURATION
+    if isinstance(error, errors.ConnectionTimeout):
+        return Cause.TIMEOUT
+    sqlstate = getattr(error, "sqlstate", None)
+    for cause, row in TABLE.items():
+        if re.match(row.text, message) if sqlstate in AMBIGUOUS else sqlstate in row.sqlstates:
+            return cause
+    return Cause.CONFIGURATION if type(error) is psycopg.ProgrammingError else Cause.UNKNOWN
+
+
+def extract_message(text: str, names: Iterable[str]) -> str:
+    """Return the first line of what the last server that was tried said, without what is put around it."""
+    for name in filter(MISLEADING.search, names):
+        text = text.replace(name, "?")
+    tried = ATTEMPT.split(text.partition("\nMultiple connection attempts failed")[0])
+    return PREFIX.sub("", tried[-1].strip(), count=1).partition("\n")[0].strip().rstrip(".")

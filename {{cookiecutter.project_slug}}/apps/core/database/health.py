@@ -1,0 +1,129 @@
+"""Whether a database is usable and, if it is not, why."""
+
+import logging
+import time
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
+from psycopg import Error as PsycopgError
+from psycopg_pool import PoolTimeout
+
+from .causes import Cause
+from .diagnosis import Diagnosis, diagnose
+from .probe import Answer, probe
+from .refusal import read_refusal
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT = 3.0  # seconds
+
+# Whatever can come of asking a database; anything else is a mistake of this project's.
+FAILURES = (Error, PsycopgError, PoolTimeout, OSError, ImproperlyConfigured)
+
+
+class DatabaseHealthCheck:
+    """
+    Asks one database, an alias of DATABASES, whether it is usable.
+
+    `timeout` bounds the whole check, in seconds. A `thorough` check, which those that are repeated for ever should not
+    be, connects a second time where the server's words alone do not tell the cause, as when it speaks another language.
+    """
+
+    def __init__(self, using: str = DEFAULT_DB_ALIAS, timeout: float = TIMEOUT, *, thorough: bool = True) -> None:
+        """Remember which database to ask, and how."""
+        self.using = using
+        self.timeout = timeout
+        self.thorough = thorough
+
+    def check(self) -> dict[str, Any]:
+        """
+        Return what a health report says, never raising for a database that cannot be used.
+
+        Healthy: `status` "healthy", `database` "connected", `response_time_ms`, `connection_info` (`engine`, `host`,
+        `port`, `name`, `user`), `server_version` such as "18.6", `role` "primary" or "standby", and `tls`. Unhealthy:
+        `status` "unhealthy", `database` "disconnected", the same `response_time_ms` and `connection_info`, and `error`
+        (a sentence), `cause` (of `causes.Cause`) and `remedy`.
+        """
+        begin = time.perf_counter()
+        try:
+            answer = probe(self.using, self.timeout)
+        except FAILURES as error:
+            result = describe_failure(self.diagnose(error, self.timeout - (time.perf_counter() - begin)))
+        else:
+            result = describe_answer(answer)
+        result["response_time_ms"] = round((time.perf_counter() - begin) * 1000, 2)
+        result["connection_info"] = describe_connection(self.using)
+        return result
+
+    def diagnose(self, error: Exception, seconds: float) -> Diagnosis:
+        """Return why the database cannot be used; a second look ends within `seconds`."""
+        settings = connections[self.using].settings_dict
+        diagnosis = diagnose(error, settings)
+        if self.thorough and diagnosis.cause == Cause.UNKNOWN and (told := read_refusal(self.using, seconds)):
+            return diagnose(told, settings)
+        return diagnosis
+
+
+def check_database_connection(verbose: bool = False, using: str = DEFAULT_DB_ALIAS) -> bool:
+    """Tell whether the database is usable; `verbose` logs the answer, with cause and remedy where it is not."""
+    result = DatabaseHealthCheck(using).check()
+    healthy = bool(result["status"] == "healthy")
+    if verbose and healthy:
+        logger.info("Database %s is connected (%s ms).", using, result["response_time_ms"])
+    elif verbose:
+        logger.error("Database %s: %s Remedy: %s", using, result["error"], result["remedy"])
+    return healthy
+
+
+def get_database_status(using: str = DEFAULT_DB_ALIAS) -> dict[str, Any]:
+    """Return the health check's result with `connected`, a truth value."""
+    result = DatabaseHealthCheck(using).check()
+    return {"connected": result["status"] == "healthy", **result}
+
+
+def ensure_database_connection(using: str = DEFAULT_DB_ALIAS, timeout: float = TIMEOUT) -> None:
+    """Raise OperationalError with cause and remedy, from the original error, unless the database is usable."""
+    try:
+        probe(using, timeout)
+    except FAILURES as error:
+        diagnosis = diagnose(error, connections[using].settings_dict)
+        raise OperationalError(f"{diagnosis.message} Remedy: {diagnosis.remedy}") from error
+
+
+def explain(error: Exception) -> str:
+    """Return what a command says of the error that ended it: cause and remedy, or its own text where none is known."""
+    if isinstance(error, ImproperlyConfigured):
+        return str(error)
+    diagnosis = diagnose(error, connections[DEFAULT_DB_ALIAS].settings_dict)
+    if diagnosis.cause == Cause.UNKNOWN:
+        return str(error)
+    return f"{diagnosis.message} Remedy: {diagnosis.remedy}"
+
+
+def describe_answer(answer: Answer) -> dict[str, Any]:
+    """Return the part of a report that a usable database fills."""
+    return {
+        "status": "healthy",
+        "database": "connected",
+        "server_version": f"{answer.version // 10_000}.{answer.version % 10_000}",
+        "role": "standby" if answer.standby else "primary",
+        "tls": answer.tls,
+    }
+
+
+def describe_failure(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return the part of a report that says what is wrong."""
+    return {
+        "status": "unhealthy",
+        "database": "disconnected",
+        "error": diagnosis.message,
+        "cause": str(diagnosis.cause),
+        "remedy": diagnosis.remedy,
+    }
+
+
+def describe_connection(using: str) -> dict[str, str]:
+    """Return how the database is reached, without anything secret."""
+    settings = connections[using].settings_dict
+    return {key.lower(): str(settings[key] or "") for key in ("ENGINE", "HOST", "PORT", "NAME", "USER")}

@@ -1,0 +1,81 @@
+"""What an entry point does about its database before it serves."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, OperationalError
+
+from .causes import TABLE, Cause
+from .health import TIMEOUT, DatabaseHealthCheck
+
+logger = logging.getLogger(__name__)
+
+RETRY_INTERVAL = 1.0  # seconds
+
+
+class DatabaseReadyCheck:
+    """Tells before the first request that the database cannot be used: by a warning, or by refusing to serve."""
+
+    @staticmethod
+    def check_and_warn(using: str = DEFAULT_DB_ALIAS) -> bool:
+        """Tell whether the database is usable within DB_STARTUP_WAIT seconds; log a warning with the cause if not."""
+        result = wait_for_database(using, settings.DB_STARTUP_WAIT)
+        if result["status"] != "healthy":
+            logger.warning("%s", describe(result))
+        return bool(result["status"] == "healthy")
+
+    @staticmethod
+    def ensure_or_fail(using: str = DEFAULT_DB_ALIAS) -> None:
+        """Log one critical line and raise OperationalError unless the database is usable within DB_STARTUP_WAIT."""
+        result = wait_for_database(using, settings.DB_STARTUP_WAIT)
+        if result["status"] != "healthy":
+            logger.critical("%s", describe(result))
+            raise OperationalError(describe(result))
+
+
+def check_before_serving() -> None:
+    """
+    Warn in development and refuse in production when the database is not usable.
+
+    For WSGI and ASGI, after the application is made: an error here ends the server instead of one worker after another.
+    """
+    if settings.DEBUG:
+        DatabaseReadyCheck.check_and_warn()
+    else:
+        DatabaseReadyCheck.ensure_or_fail()
+
+
+def wait_for_database(
+    using: str,
+    seconds: float,
+    *,
+    interval: float = RETRY_INTERVAL,
+    timeout: float = TIMEOUT,
+    on_change: Callable[[str, dict[str, Any]], None] = lambda _using, _result: None,
+) -> dict[str, Any]:
+    """
+    Check a database until it is usable, waiting cannot help, or `seconds` are over; return the last report.
+
+    Each check takes `timeout` seconds at most, and the next begins `interval` seconds after it. `on_change` is called
+    with the alias and the report each time that the cause is another than before.
+    """
+    deadline = time.monotonic() + seconds
+    cause = None
+    while True:
+        result = DatabaseHealthCheck(using, min(timeout, deadline - time.monotonic()) if seconds else timeout).check()
+        if result["status"] == "healthy" or not TABLE[Cause(result["cause"])].waiting_helps:
+            return result
+        if deadline - time.monotonic() > 0 and result["cause"] != cause:
+            cause = result["cause"]
+            on_change(using, result)
+        time.sleep(max(0, min(interval, deadline - time.monotonic())))
+        if time.monotonic() >= deadline:
+            return result
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Return what is wrong and what to do, in one line."""
+    return f"{result['error']} Remedy: {result['remedy']}"

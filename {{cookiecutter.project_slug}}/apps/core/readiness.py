@@ -1,0 +1,54 @@
+"""Whether this process may be sent requests: its databases answer, and have the tables that the code expects."""
+
+import threading
+import time
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from .database import DatabaseHealthCheck
+
+FRESH = 1.0  # seconds for which an answer is given again
+TIMEOUT = 1.0  # seconds
+
+
+class Readiness:
+    """All callers of one second get one answer, and the databases one question."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.answering = threading.Lock()
+        self.answered = float("-inf")
+        self.answer: dict[str, Any] = {}
+        self.migrated = False
+
+    def check(self) -> dict[str, Any]:
+        """Return `status`, "healthy" or "unhealthy", and `databases`, the health check's report for each alias."""
+        with self.answering:
+            if time.monotonic() - self.answered > FRESH:
+                self.answer = self.ask()
+                self.answered = time.monotonic()
+            return self.answer
+
+    def ask(self) -> dict[str, Any]:
+        """Return a new answer."""
+        reports = {using: DatabaseHealthCheck(using, TIMEOUT, thorough=False).check() for using in connections}
+        healthy = all(report["status"] == "healthy" for report in reports.values())
+        if healthy and not self.is_migrated():
+            healthy = False
+            reports[DEFAULT_DB_ALIAS]["error"] = "Migrations are pending."
+        return {"status": "healthy" if healthy else "unhealthy", "databases": reports}
+
+    def is_migrated(self) -> bool:
+        """Tell whether every migration of the code is applied; once that is so, it stays so for this process."""
+        if not self.migrated:
+            try:
+                executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+                self.migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+            except Error:  # it went between two questions
+                return False
+        return self.migrated
+
+
+readiness = Readiness()
