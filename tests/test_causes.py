@@ -114,6 +114,10 @@ SAID = {
 }
 
 
+# A network of a process's own, which ends at loopback: nothing leaves the machine.
+ALONE = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+
+
 def import_checked(databases):
     """Import the code under test into this process and lead Django to the databases; for a child process, too."""
     sys.path.insert(0, str(TEMPLATE))
@@ -400,8 +404,23 @@ def test_network_without_a_way_is_unreachable(checked):
 @pytest.mark.parametrize("route", ["true", "ip route add unreachable 192.0.2.0/24"])
 def test_host_without_a_way_is_unreachable(route):
     """In a network of its own that ends at loopback: nothing leaves the machine."""
-    before = ["unshare", "--map-root-user", "--net", "sh", "-c", f'ip link set lo up; {route}; exec "$@"', "sh"]
+    before = [*ALONE, "sh", "-c", f'ip link set lo up; {route}; exec "$@"', "sh"]
     assert_unhealthy(check_elsewhere(before, HOST="192.0.2.1", PORT="5432"), "unreachable")
+
+
+def test_name_server_that_never_answers_times_out(tmp_path):
+    """In a network of its own, whose name server is a socket that nobody reads."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    silent = "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('127.0.0.1', 53)); time.sleep(60)"
+    script = f"""
+        ip link set lo up
+        mount --bind {tmp_path}/resolv.conf /etc/resolv.conf
+        {sys.executable} -c "{silent}" &
+        "$@"
+        kill $!
+    """
+    before = [*ALONE, "--mount", "sh", "-ec", script, "sh"]
+    assert_unhealthy(check_elsewhere(before, HOST="db.example.com", PORT="5432"), "timeout")
 
 
 def check_elsewhere(before, **values):

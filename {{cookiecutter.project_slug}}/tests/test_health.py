@@ -97,7 +97,9 @@ def test_functions_answer_for_any_database(gone, caplog):
     assert check_database_connection()
     assert not check_database_connection(verbose=True, using=gone)
     assert caplog.messages == [f"Database gone: {REFUSED} Remedy: sudo systemctl start postgresql"]
-    assert get_database_status()["connected"] is True
+    status = get_database_status()
+    assert status["connected"] is True
+    assert 1 <= status["connections"]["used"] <= status["connections"]["maximum"] == 100
     assert get_database_status(gone)["connected"] is False
     ensure_database_connection()
     with pytest.raises(OperationalError, match="Could not connect to database server at") as raised:

@@ -33,7 +33,9 @@ class Readiness:
 
     def ask(self) -> dict[str, Any]:
         """Return a new answer."""
-        reports = {using: DatabaseHealthCheck(using, TIMEOUT, thorough=False).check() for using in connections}
+        reports = {
+            using: DatabaseHealthCheck(using, TIMEOUT, thorough=False).check(details=True) for using in connections
+        }
         healthy = all(report["status"] == "healthy" for report in reports.values())
         if healthy and not self.is_migrated():
             healthy = False

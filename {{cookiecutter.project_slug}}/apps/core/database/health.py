@@ -36,18 +36,19 @@ class DatabaseHealthCheck:
         self.timeout = timeout
         self.thorough = thorough
 
-    def check(self) -> dict[str, Any]:
+    def check(self, *, details: bool = False) -> dict[str, Any]:
         """
         Return what a health report says, never raising for a database that cannot be used.
 
         Healthy: `status` "healthy", `database` "connected", `response_time_ms`, `connection_info` (`engine`, `host`,
-        `port`, `name`, `user`), `server_version` such as "18.6", `role` "primary" or "standby", and `tls`. Unhealthy:
+        `port`, `name`, `user`), `server_version` such as "18.6", `role` "primary" or "standby", `tls` and, with
+        `details`, `connections`, how many are `used` of the server's `maximum`. Unhealthy:
         `status` "unhealthy", `database` "disconnected", the same `response_time_ms` and `connection_info`, and `error`
         (a sentence), `cause` (of `causes.Cause`) and `remedy`.
         """
         begin = time.perf_counter()
         try:
-            answer = probe(self.using, self.timeout)
+            answer = probe(self.using, self.timeout, details=details)
         except FAILURES as error:
             result = describe_failure(self.diagnose(error, self.timeout - (time.perf_counter() - begin)))
         else:
@@ -77,8 +78,8 @@ def check_database_connection(verbose: bool = False, using: str = DEFAULT_DB_ALI
 
 
 def get_database_status(using: str = DEFAULT_DB_ALIAS) -> dict[str, Any]:
-    """Return the health check's result with `connected`, a truth value."""
-    result = DatabaseHealthCheck(using).check()
+    """Return the health check's result, with details, and `connected`, a truth value."""
+    result = DatabaseHealthCheck(using).check(details=True)
     return {"connected": result["status"] == "healthy", **result}
 
 
@@ -103,13 +104,16 @@ def explain(error: Exception) -> str:
 
 def describe_answer(answer: Answer) -> dict[str, Any]:
     """Return the part of a report that a usable database fills."""
-    return {
+    result: dict[str, Any] = {
         "status": "healthy",
         "database": "connected",
         "server_version": f"{answer.version // 10_000}.{answer.version % 10_000}",
         "role": "standby" if answer.standby else "primary",
         "tls": answer.tls,
     }
+    if answer.connections:
+        result["connections"] = dict(zip(("used", "maximum"), answer.connections, strict=True))
+    return result
 
 
 def describe_failure(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -17,19 +17,29 @@ NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", 
 LEAST_SHARE = 0.1  # of its time, which who waited for somebody else's question still needs to put one
 OLDEST_SERVER = 15
 QUESTION = b"SELECT 1"
+# Everybody may count sessions, though not see what others do.
+QUESTION_ABOUT_CONNECTIONS = b"""
+    SELECT count(*), current_setting('max_connections') FROM pg_stat_activity WHERE backend_type = 'client backend'
+"""
 
 _asking: dict[str, threading.Lock] = {}
 
 
 class Answer(NamedTuple):
-    """What a database that answered told about itself: its version such as 180006, whether it is a standby, TLS."""
+    """
+    What a database that answered told about itself.
+
+    Its version such as 180006, whether it is a standby, whether the connection uses TLS and, where that was asked for,
+    how many connections the server has and may have.
+    """
 
     version: int
     standby: bool
     tls: bool
+    connections: tuple[int, int] | None
 
 
-def probe(using: str, timeout: float) -> Answer:
+def probe(using: str, timeout: float, *, details: bool = False) -> Answer:
     """
     Ask the database with the alias `using` a question, and return what it is within `timeout` seconds.
 
@@ -45,7 +55,8 @@ def probe(using: str, timeout: float) -> Answer:
         if remaining(deadline) < timeout * LEAST_SHARE:
             raise too_late()
         connection = connections[using]
-        answer = ask_idle(connection, deadline) or ask_anew(connection, deadline)
+        question = QUESTION_ABOUT_CONNECTIONS if details else QUESTION
+        answer = ask_idle(connection, question, deadline) or ask_anew(connection, question, deadline)
     finally:
         asking.release()
     if answer.version < OLDEST_SERVER * 10_000:
@@ -53,14 +64,14 @@ def probe(using: str, timeout: float) -> Answer:
     return answer
 
 
-def ask_idle(connection: BaseDatabaseWrapper, deadline: float) -> Answer | None:
+def ask_idle(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer | None:
     """Ask on the open connection; return None where there is none to use, closing it where it is broken."""
     if connection.connection is None or connection.in_atomic_block:
         return None
     opened = connection.connection.pgconn
     try:
         if opened.transaction_status == pq.TransactionStatus.IDLE:
-            return ask(opened, deadline)
+            return ask(opened, question, deadline)
         broken = opened.status != pq.ConnStatus.OK
     except errors.ConnectionTimeout:
         connection.close()
@@ -72,20 +83,20 @@ def ask_idle(connection: BaseDatabaseWrapper, deadline: float) -> Answer | None:
     return None
 
 
-def ask_anew(connection: BaseDatabaseWrapper, deadline: float) -> Answer:
+def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer:
     """Ask on a connection of the pool's, or else on a new one."""
     exhausted = None
     pool = getattr(connection, "pool", None)
     if pool and not pool.closed:  # one that is not in use yet is opened by the process that will use it, after a fork
         try:
             with pool.connection(timeout=remaining(deadline) / 2) as pooled:
-                return ask(pooled.pgconn, deadline)
+                return ask(pooled.pgconn, question, deadline)
         except PoolTimeout as error:
             exhausted = error
     # Also where the pool had none: it does not tell why.
     fresh = connect(build_conninfo(connection, deadline), deadline)
     try:
-        answer = ask(fresh, deadline)
+        answer = ask(fresh, question, deadline)
     finally:
         fresh.finish()
     if exhausted:
@@ -93,22 +104,24 @@ def ask_anew(connection: BaseDatabaseWrapper, deadline: float) -> Answer:
     return answer
 
 
-def ask(connection: pq.abc.PGconn, deadline: float) -> Answer:
+def ask(connection: pq.abc.PGconn, question: bytes, deadline: float) -> Answer:
     """Put the question on an open, idle connection and wait for the answer."""
-    connection.send_query(QUESTION)
+    connection.send_query(question)
     while connection.flush():
         wait(connection.socket, deadline, writing=True)
     while connection.is_busy():
         wait(connection.socket, deadline)
         connection.consume_input()
-    failure = None
+    failure = counted = None
     while result := connection.get_result():
         if result.status != pq.ExecStatus.TUPLES_OK and not failure:  # a second one only tells that the server is gone
             failure = errors.error_from_result(result)
+        elif result.nfields > 1:
+            counted = int(result.get_value(0, 0) or 0), int(result.get_value(0, 1) or 0)
     if failure:
         raise failure
     standby = connection.parameter_status(b"in_hot_standby") == b"on"
-    return Answer(connection.server_version, standby, bool(connection.ssl_in_use))
+    return Answer(connection.server_version, standby, bool(connection.ssl_in_use), counted)
 
 
 def build_conninfo(connection: BaseDatabaseWrapper, deadline: float) -> bytes:

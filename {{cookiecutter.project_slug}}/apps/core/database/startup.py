@@ -54,13 +54,13 @@ def wait_for_database(
     *,
     interval: float = RETRY_INTERVAL,
     timeout: float = TIMEOUT,
-    on_change: Callable[[str, dict[str, Any]], None] = lambda _using, _result: None,
+    on_wait: Callable[[str, dict[str, Any], bool], None] = lambda _using, _result, _changed: None,
 ) -> dict[str, Any]:
     """
     Check a database until it is usable, waiting cannot help, or `seconds` are over; return the last report.
 
-    Each check takes `timeout` seconds at most, and the next begins `interval` seconds after it. `on_change` is called
-    with the alias and the report each time that the cause is another than before.
+    Each check takes `timeout` seconds at most, and the next begins `interval` seconds after it. `on_wait` is called
+    before each pause with the alias, the report, and whether the cause is another than before.
     """
     deadline = time.monotonic() + seconds
     cause = None
@@ -68,9 +68,9 @@ def wait_for_database(
         result = DatabaseHealthCheck(using, min(timeout, deadline - time.monotonic()) if seconds else timeout).check()
         if result["status"] == "healthy" or not TABLE[Cause(result["cause"])].waiting_helps:
             return result
-        if deadline - time.monotonic() > 0 and result["cause"] != cause:
+        if time.monotonic() < deadline:
+            on_wait(using, result, result["cause"] != cause)
             cause = result["cause"]
-            on_change(using, result)
         time.sleep(max(0, min(interval, deadline - time.monotonic())))
         if time.monotonic() >= deadline:
             return result

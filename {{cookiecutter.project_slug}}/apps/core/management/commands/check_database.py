@@ -76,14 +76,18 @@ class Command(BaseCommand):
                 options["wait"],
                 interval=options["retry_interval"],
                 timeout=options["timeout"],
-                on_change=self.tell_waiting,
+                on_wait=self.tell_waiting,
             )
         finally:
             connections[alias].close()  # this thread's
 
-    def tell_waiting(self, alias: str, result: dict[str, Any]) -> None:
-        """Say once for each cause what is waited for."""
-        self.stderr.write(f"{alias}: waiting. {result['error']}")
+    def tell_waiting(self, alias: str, result: dict[str, Any], changed: bool) -> None:
+        """Say once for each cause what is waited for and, to a person, that it still is."""
+        if changed:
+            self.stderr.write(f"{alias}: waiting. {result['error']}")
+        elif self.stderr.isatty():
+            self.stderr.write(".", ending="")
+            self.stderr.flush()
 
 
 def read_seconds(value: str) -> float:
