@@ -35,8 +35,6 @@ def main() -> None:
     memory = DEMO / "cookiecutter.yaml"
     memory.write_text(f"replay_dir: {DEMO / 'replay'}\n", encoding="utf-8")
     begin = time.monotonic()
-    with Step("get cookiecutter"):
-        run(*cookiecutter, "--version", folder=DEMO)
     with Step("render"):
         options = "--no-input", "--overwrite-if-exists", "--config-file", memory, "--output-dir", DEMO
         run(*cookiecutter, ROOT, *options, folder=DEMO)
