@@ -482,6 +482,14 @@ def test_code_tells_what_words_of_another_language_do_not(checked):
         assert_unhealthy(checked.check(PORT=port), "database_missing")
 
 
+@pytest.mark.parametrize("budget", [1.0, 3.0])
+def test_silence_lasts_as_long_as_the_budget(checked, budget):
+    with listening(stay_silent) as port:
+        begin = time.monotonic()
+        assert_unhealthy(checked.check(timeout=budget, PORT=port), "timeout")
+        assert budget <= time.monotonic() - begin <= budget * 1.1
+
+
 @pytest.fixture(scope="module")
 def german_server(shared_folder):
     """Debian's PostgreSQL, whose messages are translated; the wheels' are not."""
