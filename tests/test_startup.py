@@ -17,6 +17,10 @@ SERVERS = {
     "gunicorn": ["gunicorn", "config.wsgi", "--workers", "2", "--bind", "127.0.0.1:{port}"],
     "gthread": ["gunicorn", "config.wsgi", "--threads", "4", "--bind", "127.0.0.1:{port}"],
     "preload": ["gunicorn", "config.wsgi", "--preload", "--workers", "2", "--bind", "127.0.0.1:{port}"],
+    "uvicorn worker": [
+        *("gunicorn", "config.asgi", "--worker-class", "uvicorn.workers.UvicornWorker"),
+        *("--workers", "2", "--bind", "127.0.0.1:{port}"),
+    ],
     "uvicorn": ["uvicorn", "config.asgi:application", "--port", "{port}"],
     "uvicorn workers": ["uvicorn", "config.asgi:application", "--workers", "2", "--port", "{port}"],
 }
@@ -68,7 +72,7 @@ def test_production_serves_with_a_healthy_database(name, project, environment):
         assert "SynchronousOnlyOperation" not in log.read_text()
 
 
-@pytest.mark.parametrize("name", ["gunicorn", "gthread", "preload", "uvicorn"])
+@pytest.mark.parametrize("name", ["gunicorn", "gthread", "preload", "uvicorn worker", "uvicorn"])
 def test_production_ends_without_a_database(name, project, environment, stopped):
     """With one critical line for each process that was started, which are no more than were asked for."""
     server, _ = serve(name, project, **environment, **PRODUCTION)
