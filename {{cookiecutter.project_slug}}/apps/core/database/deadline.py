@@ -1,6 +1,6 @@
 """A moment of the monotonic clock after which nobody waits any more."""
 
-import select
+import selectors
 import time
 
 from psycopg import errors
@@ -8,10 +8,10 @@ from psycopg import errors
 
 def wait(file: int, deadline: float, *, writing: bool = False) -> None:
     """Return when the socket is ready; raise ConnectionTimeout when the time is over."""
-    poll = select.poll()
-    poll.register(file, select.POLLOUT if writing else select.POLLIN)
-    if not poll.poll(remaining(deadline) * 1000):
-        raise too_late()
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_WRITE if writing else selectors.EVENT_READ)
+        if not selector.select(remaining(deadline)):
+            raise too_late()
 
 
 def remaining(deadline: float) -> float:

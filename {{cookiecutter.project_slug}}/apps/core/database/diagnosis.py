@@ -35,6 +35,10 @@ class Diagnosis(NamedTuple):
     remedy: str
     waiting_helps: bool
 
+    def __str__(self) -> str:
+        """Return what is wrong and what to do, in one line."""
+        return f"{self.message} Remedy: {self.remedy}"
+
 
 def diagnose(error: BaseException, settings: Mapping[str, Any]) -> Diagnosis:
     """

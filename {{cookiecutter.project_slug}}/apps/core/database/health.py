@@ -88,8 +88,7 @@ def ensure_database_connection(using: str = DEFAULT_DB_ALIAS, timeout: float = T
     try:
         probe(using, timeout)
     except FAILURES as error:
-        diagnosis = diagnose(error, connections[using].settings_dict)
-        raise OperationalError(f"{diagnosis.message} Remedy: {diagnosis.remedy}") from error
+        raise OperationalError(str(diagnose(error, connections[using].settings_dict))) from error
 
 
 def explain(error: Exception) -> str:
@@ -97,9 +96,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, ImproperlyConfigured):
         return str(error)
     diagnosis = diagnose(error, connections[DEFAULT_DB_ALIAS].settings_dict)
-    if diagnosis.cause == Cause.UNKNOWN:
-        return str(error)
-    return f"{diagnosis.message} Remedy: {diagnosis.remedy}"
+    return str(error if diagnosis.cause == Cause.UNKNOWN else diagnosis)
 
 
 def describe_answer(answer: Answer) -> dict[str, Any]:

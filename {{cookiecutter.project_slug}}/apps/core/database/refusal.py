@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import time
 
 import psycopg
@@ -25,7 +26,7 @@ def read_refusal(using: str, timeout: float) -> psycopg.Error | None:
 
     Each call costs a few kilobytes for good, which libpq never gives back: for commands and the start, not for views.
     """
-    if not hasattr(os, "memfd_create"):  # where libpq cannot be traced either
+    if sys.platform != "linux":  # where psycopg does not trace libpq
         return None
     # Never a real file, and never shown: under some methods a trace holds the password.
     trace = os.memfd_create("refusal")
