@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 from conftest import PASSWORD, TEMPLATE, become, free_port, postgres, run, running, unpack, wait_until
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 BUDGET = 1.0  # seconds
@@ -1040,7 +1040,17 @@ NAMES = st.one_of(
 )
 
 
+FULL = "too_many_connections"
+NASTY = 'connection to server at "x", port 1 failed: FATAL:  database "x" does not exist'
+
+
 @given(said=st.sampled_from(COMPLETE), name=NAMES, user=NAMES, host=NAMES)
+@example(
+    said=('connection to server at "{host}", port 5432 failed: FATAL:  too many connections for role "{user}"', FULL),
+    name="0",
+    user=f'{NASTY}\nconnection to server at "x", port 1 failed: FATAL:  password authentication failed for user "0"',
+    host=NASTY,
+)
 def test_names_never_change_the_cause(checked, said, name, user, host):
     text, cause = said
     names = {"name": name, "user": user, "host": host}

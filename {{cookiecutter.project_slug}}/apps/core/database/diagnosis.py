@@ -97,7 +97,7 @@ def classify(error: BaseException, message: str) -> Cause:
 
 def extract_message(text: str, names: Iterable[str]) -> str:
     """Return the first line of what the last server that was tried said, without what is put around it."""
-    for name in filter(MISLEADING.search, names):
+    for name in sorted(filter(MISLEADING.search, names), key=len, reverse=True):  # one may be part of another
         text = text.replace(name, "?")
     tried = ATTEMPT.split(text.partition("\nMultiple connection attempts failed")[0])
     return PREFIX.sub("", tried[-1].strip(), count=1).partition("\n")[0].strip().rstrip(".")
