@@ -9,10 +9,12 @@ from django.core.management import execute_from_command_line
 from django.db import NotSupportedError, OperationalError
 
 from apps.core.database import explain
+from config import process
 
 
 def main() -> None:
     """Run the command in `sys.argv`; what the user can mend is said without a traceback."""
+    process.begin_command(sys.argv)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.development")
     try:
         execute_from_command_line(sys.argv)

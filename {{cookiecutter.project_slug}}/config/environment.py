@@ -23,10 +23,23 @@ KNOWN_PASSWORDS = {"postgres", "your_secure_password"}
 SECRET_KEY_LENGTH = 50
 SECRET_KEY_LETTERS = 5
 
-EXPECTATIONS: dict[object, str] = {bool: "a truth value (true or false)", int: "a whole number"}
+
+def seconds(value: str | float) -> float:
+    """Return a time, for `config` to cast with; raises ValueError for one that is none."""
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise ValueError(value)
+    return number
 
 
-def config(name: str, default: str | int | bool = "", cast: Callable[..., Any] = str) -> Any:
+EXPECTATIONS: dict[object, str] = {
+    bool: "a truth value (true or false)",
+    int: "a whole number",
+    seconds: "a number of seconds, 0 or more",
+}
+
+
+def config(name: str, default: str | float = "", cast: Callable[..., Any] = str) -> Any:
     """
     Return the variable `name`, from the environment or else `.env`, converted by `cast`.
 

@@ -1,6 +1,8 @@
 """How a log record becomes a line: text for a developer, one JSON object for a machine."""
 
+import logging
 import sys
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -11,6 +13,14 @@ def drop_request(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     """Leave out the request that Django adds to its records: an object, which has no readable form."""
     event.pop("request", None)
     return event
+
+
+class UnavailableFilter(logging.Filter):
+    """Drops what Django says of each 503: why there is one is said once a second, by `middleware`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to keep the record."""
+        return getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def build_formatter(*last: Processor) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from apps.core.views import start
 
+handler500 = "apps.core.views.server_error"
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("health/", include("apps.core.urls")),

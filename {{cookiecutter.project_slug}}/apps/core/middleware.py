@@ -1,14 +1,21 @@
-"""What stands around every request."""
+"""What stands around every request; all of it is synchronous, as the database's connections are."""
 
+import logging
+import time
 from collections.abc import Callable
 
 from django.conf import settings
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 
 from . import views
+from .database.diagnosis import is_unavailable
+from .database.outage import watch
 from .readiness import readiness
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+
+logger = logging.getLogger(__name__)
 
 
 class HealthMiddleware:
@@ -32,3 +39,59 @@ class HealthMiddleware:
             if not known or readiness.check()["status"] != "healthy":
                 return views.ready(request)
         return self.get_response(request)
+
+
+class AccessLogMiddleware:
+    """Writes a line for each request, without its query string, which may hold what nobody should read."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        """Remember what comes after."""
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Have the request answered, and write what came of it."""
+        begin = time.perf_counter()
+        response = self.get_response(request)
+        milliseconds = round((time.perf_counter() - begin) * 1000, 1)
+        fields = {"status": response.status_code, "response_time_ms": milliseconds}
+        logger.info("%s %s", request.method, request.path, extra=fields)
+        return response
+
+
+class DatabaseMiddleware:
+    """
+    Answers 503 while the database cannot be used, to requests that need it.
+
+    A view says that it needs none by `transaction.non_atomic_requests`; it is served through an outage.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        """Remember what comes after."""
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Have the request answered."""
+        try:
+            return self.get_response(request)
+        finally:
+            watch.leave(connections[watch.using])
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], _args: object, _kwargs: object
+    ) -> HttpResponse | None:
+        """Connect for a view that needs the database, or refuse the request."""
+        if watch.using in getattr(view, "_non_atomic_requests", ()):
+            return None
+        connection = connections[watch.using]
+        diagnosis = watch.admit(connection)
+        if diagnosis is None:
+            return None
+        watch.refuse(connection, diagnosis)
+        return views.unavailable(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer for a view that lost the database; any other error is somebody else's."""
+        if not is_unavailable(error):
+            return None
+        watch.refuse(connections[watch.using], watch.explain(error))
+        return views.unavailable(request)

@@ -1,15 +1,20 @@
 """Pages of the project itself."""
 
 import secrets
+import sys
 
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.views import defaults
 
+from .database.diagnosis import is_unavailable
 from .readiness import readiness
 
 NO_STORE = {"Cache-Control": "no-store"}
+RETRY_AFTER = 2  # seconds
 
 
 # It needs no data, so it does not wait for a transaction either.
@@ -40,3 +45,19 @@ def may_see_details(request: HttpRequest) -> bool:
         return True
     user = getattr(request, "user", None)
     return bool(user and user.is_staff)
+
+
+def unavailable(request: HttpRequest) -> HttpResponse:
+    """Say, as a page or as JSON, that the request cannot be answered now; needs neither the database nor a session."""
+    headers = {**NO_STORE, "Retry-After": str(RETRY_AFTER)}
+    if request.get_preferred_type(["text/html", "application/json"]) == "application/json":
+        return JsonResponse({"status": "unavailable"}, status=503, headers=headers)
+    return HttpResponse(render_to_string("503.html"), status=503, headers=headers)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Say that a request failed; where middleware lost the database, as in saving a session, that it may come again."""
+    error = sys.exception()
+    if error and is_unavailable(error):
+        return unavailable(request)
+    return defaults.server_error(request)

@@ -5,7 +5,9 @@ from typing import Any
 
 from decouple import Csv
 
-from config.environment import config
+from config import process
+from config.connection import MAX_AGE, PGBOUNCER, build_options
+from config.environment import config, seconds
 from config.logs import TEXT
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -27,15 +29,23 @@ DATABASES: dict[str, dict[str, Any]] = {
         "HOST": config("DB_HOST", default="localhost"),
         "PORT": config("DB_PORT", default="5432"),
         "ATOMIC_REQUESTS": True,
-        "CONN_MAX_AGE": config("DB_CONN_MAX_AGE", default=600, cast=int),  # seconds
+        "CONN_MAX_AGE": config("DB_CONN_MAX_AGE", default=MAX_AGE, cast=int),  # seconds
         # Without it every worker answers one 500 after a restart of the database.
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {
-            # Seconds; without it psycopg waits more than two minutes for a silent server.
-            "connect_timeout": config("DB_CONNECT_TIMEOUT", default=5, cast=int),
-        },
+        # They would outlive the transaction, after which pgbouncer gives the connection to somebody else.
+        "DISABLE_SERVER_SIDE_CURSORS": PGBOUNCER,
+        "OPTIONS": build_options(),
     }
 }
+
+# PostgreSQL itself, where DB_HOST is a pgbouncer: for `migrate` and `check_database --direct`.
+DB_DIRECT_HOST = config("DB_DIRECT_HOST")
+
+if process.direct and DB_DIRECT_HOST:
+    DATABASES["default"] |= {
+        "HOST": DB_DIRECT_HOST,
+        "PORT": config("DB_DIRECT_PORT", default="5432"),
+    }
 
 if config("DB_EMBEDDED", default=False, cast=bool):
     DATABASES["default"] |= {
@@ -45,7 +55,7 @@ if config("DB_EMBEDDED", default=False, cast=bool):
     }
 
 # Seconds for which a server waits for the database before it warns or refuses to start.
-DB_STARTUP_WAIT = config("DB_STARTUP_WAIT", default=0, cast=int)
+DB_STARTUP_WAIT = config("DB_STARTUP_WAIT", default=0, cast=seconds)
 
 DEFAULT_EXCEPTION_REPORTER = "apps.core.reporting.SecretlessExceptionReporter"
 
@@ -66,11 +76,15 @@ INSTALLED_APPS = [
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"unavailable": {"()": "config.logs.UnavailableFilter"}},
     "formatters": {"console": TEXT},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
     "loggers": {
         # Django's own handlers would say the same a second time.
         "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        "django.request": {"filters": ["unavailable"]},
+        # It tells of every connection that an outage costs; the outage itself is told once a second.
+        "psycopg.pool": {"level": "ERROR"},
     },
     "root": {"handlers": ["console"], "level": config("LOG_LEVEL", default="INFO")},
 }
@@ -78,6 +92,7 @@ LOGGING: dict[str, Any] = {
 MIDDLEWARE = [
     # Before all others: load balancers ask by address, over plain HTTP, and while sessions cannot be read.
     "apps.core.middleware.HealthMiddleware",
+    "apps.core.middleware.AccessLogMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -85,6 +100,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # Next to the views, whose database it watches.
+    "apps.core.middleware.DatabaseMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"

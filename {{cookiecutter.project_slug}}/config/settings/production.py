@@ -22,18 +22,20 @@ DATABASES = {
         "OPTIONS": {
             **DATABASES["default"]["OPTIONS"],
             "sslmode": config("DB_SSLMODE", default="verify-full"),
-            # A file, because libpq's "system" finds no roots in psycopg's binary wheel.
-            "sslrootcert": config("DB_SSLROOTCERT", default=ssl.get_default_verify_paths().cafile or certifi.where()),
         },
     }
 }
+
+if config("DB_SSLMODE", default="verify-full").startswith("verify-"):  # the others would verify it as well
+    # A file, because libpq's "system" finds no roots in psycopg's binary wheel.
+    DATABASES["default"]["OPTIONS"].setdefault("sslrootcert", ssl.get_default_verify_paths().cafile or certifi.where())
 
 DEBUG = False
 
 LOGGING = {**LOGGING, "formatters": {"console": JSON}}
 
 # Static files are answered before anything but health and the redirect to HTTPS.
-MIDDLEWARE = [*MIDDLEWARE[:2], "whitenoise.middleware.WhiteNoiseMiddleware", *MIDDLEWARE[2:]]
+MIDDLEWARE = [*MIDDLEWARE[:3], "whitenoise.middleware.WhiteNoiseMiddleware", *MIDDLEWARE[3:]]
 
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 

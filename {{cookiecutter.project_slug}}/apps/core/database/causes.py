@@ -28,6 +28,9 @@ class Cause(StrEnum):
     READ_ONLY = "read_only"
     CONFIGURATION = "configuration"
     SERVER_TOO_OLD = "server_too_old"
+    LOCKED = "locked"
+    DISK_FULL = "disk_full"
+    OUT_OF_MEMORY = "out_of_memory"
     UNKNOWN = "unknown"
 
 
@@ -144,6 +147,24 @@ TABLE: Mapping[Cause, Row] = {
         "The database server is too old: {error}.",
         "Upgrade PostgreSQL to version 15 or later",
         False,
+    ),
+    Cause.LOCKED: Row(
+        "What was needed of database '{name}' stayed locked by another session.",
+        "psql -d {name} -c {find_blocking}",
+        True,
+        frozenset({"55P03"}),
+    ),
+    Cause.DISK_FULL: Row(
+        "The disk of database server at {host}:{port} is full.",
+        "Make room there, or move a tablespace",
+        True,
+        frozenset({"53100"}),
+    ),
+    Cause.OUT_OF_MEMORY: Row(
+        "Database server at {host}:{port} is out of memory.",
+        "Lower work_mem or max_connections, or give the machine more",
+        True,
+        frozenset({"53200"}),
     ),
     Cause.TLS_MISMATCH: Row(
         "No secure connection to database server at {host}:{port}: {error}.",

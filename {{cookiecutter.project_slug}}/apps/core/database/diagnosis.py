@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from django.db import NotSupportedError
+from django.db import NotSupportedError, OperationalError
 from psycopg import errors
-from psycopg_pool import PoolTimeout, TooManyRequests
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from .causes import TABLE, Cause
 
@@ -25,6 +25,23 @@ MISLEADING = re.compile(r'\n|"[ ,]')
 
 # Codes that stand for several causes: 28000 is PostgreSQL's, and 08P01 what pgbouncer says for everything.
 AMBIGUOUS = {None, "08P01", "28000"}
+
+# What a query says when it is not the query's fault.
+UNAVAILABLE = frozenset[str]().union(
+    *(
+        TABLE[cause].sqlstates
+        for cause in (
+            Cause.CONNECTION_LOST,
+            Cause.DISK_FULL,
+            Cause.LOCKED,
+            Cause.OUT_OF_MEMORY,
+            Cause.READ_ONLY,
+            Cause.STARTING_OR_STOPPING,
+            Cause.TERMINATED,
+            Cause.TOO_MANY_CONNECTIONS,
+        )
+    )
+) - {"25P03"}  # a transaction that was left idle
 
 
 class Diagnosis(NamedTuple):
@@ -68,8 +85,22 @@ def quote_names(names: Mapping[str, str]) -> dict[str, str]:
         "allow_connections": f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true",
         "grant": f"GRANT ALL PRIVILEGES ON DATABASE {name} TO {user}",
         "grant_login": f"ALTER ROLE {user} LOGIN",
+        "find_blocking": "SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity",
     }
     return {key: shlex.quote(value) for key, value in {**names, **statements}.items()}
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """
+    Tell whether the error is due to the database's state, so that the same request may succeed later.
+
+    A mistake in a query or in the data, a deadlock, and a query that takes too long are not.
+    """
+    origin = find_origin(error)
+    sqlstate = getattr(origin, "sqlstate", None)
+    if sqlstate in AMBIGUOUS:  # of psycopg or its pool, which got no connection or lost it, or of pgbouncer
+        return isinstance(origin, OperationalError | psycopg.OperationalError | psycopg.InterfaceError)
+    return sqlstate in UNAVAILABLE
 
 
 def find_origin(error: BaseException) -> BaseException:
@@ -80,7 +111,7 @@ def find_origin(error: BaseException) -> BaseException:
 
 def classify(error: BaseException, message: str) -> Cause:
     """Return the cause that an error of psycopg or Django, with this message, stands for; unknown before a guess."""
-    if isinstance(error, PoolTimeout | TooManyRequests):
+    if isinstance(error, PoolTimeout | TooManyRequests | PoolClosed):
         return Cause.POOL_EXHAUSTED
     if isinstance(error, NotSupportedError):
         return Cause.SERVER_TOO_OLD

@@ -42,9 +42,10 @@ class DatabaseHealthCheck:
 
         Healthy: `status` "healthy", `database` "connected", `response_time_ms`, `connection_info` (`engine`, `host`,
         `port`, `name`, `user`), `server_version` such as "18.6", `role` "primary" or "standby", `tls` and, with
-        `details`, `connections`, how many are `used` of the server's `maximum`. Unhealthy:
-        `status` "unhealthy", `database` "disconnected", the same `response_time_ms` and `connection_info`, and `error`
-        (a sentence), `cause` (of `causes.Cause`) and `remedy`.
+        `details`, `connections`, how many are `used` of the server's `maximum`, and where this process has a pool
+        `pool`: its `size`, `maximum`, `available` connections, `waiting` requests and `timeouts` so far. Unhealthy:
+        `status` "unhealthy", `database` "disconnected", the same `response_time_ms`, `connection_info` and `pool`, and
+        `error` (a sentence), `cause` (of `causes.Cause`) and `remedy`.
         """
         begin = time.perf_counter()
         try:
@@ -55,6 +56,8 @@ class DatabaseHealthCheck:
             result = describe_answer(answer)
         result["response_time_ms"] = round((time.perf_counter() - begin) * 1000, 2)
         result["connection_info"] = describe_connection(self.using)
+        if details and (figures := read_pool_figures(self.using)):
+            result["pool"] = figures
         return result
 
     def diagnose(self, error: Exception, seconds: float) -> Diagnosis:
@@ -111,6 +114,17 @@ def describe_answer(answer: Answer) -> dict[str, Any]:
     if answer.connections:
         result["connections"] = dict(zip(("used", "maximum"), answer.connections, strict=True))
     return result
+
+
+def read_pool_figures(using: str) -> dict[str, int]:
+    """Return what goes on in the pool of this process, nothing where none is in use."""
+    pool = getattr(connections[using], "pool", None)
+    if not pool or pool.closed:
+        return {}
+    found = pool.get_stats()
+    names = {"size": "pool_size", "maximum": "pool_max", "available": "pool_available"}
+    names |= {"waiting": "requests_waiting", "timeouts": "requests_errors"}
+    return {name: found.get(figure, 0) for name, figure in names.items()}
 
 
 def describe_failure(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -39,13 +39,14 @@ class Answer(NamedTuple):
     connections: tuple[int, int] | None
 
 
-def probe(using: str, timeout: float, *, details: bool = False) -> Answer:
+def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = True) -> Answer:
     """
     Ask the database with the alias `using` a question, and return what it is within `timeout` seconds.
 
-    An idle connection of this thread is used again, and replaced once where it is broken; otherwise a new one is made
-    and closed. A transaction in progress is left alone. One caller at a time asks each database. Raises what psycopg
-    raises, ConnectionTimeout when the time is over, and NotSupportedError for a server older than version 15.
+    An idle connection of this thread is used again, and replaced once where it is broken; otherwise one of the pool's
+    is, unless `pooled` is false, or a new one is made and closed. A transaction in progress is left alone. One caller
+    at a time asks each database. Raises what psycopg raises, ConnectionTimeout when the time is over, and
+    NotSupportedError for a server older than version 15.
     """
     deadline = time.monotonic() + timeout
     asking = _asking.setdefault(using, threading.Lock())
@@ -56,7 +57,10 @@ def probe(using: str, timeout: float, *, details: bool = False) -> Answer:
             raise too_late()
         connection = connections[using]
         question = QUESTION_ABOUT_CONNECTIONS if details else QUESTION
-        answer = ask_idle(connection, question, deadline) or ask_anew(connection, question, deadline)
+        answer = ask_idle(connection, question, deadline)
+        if answer is None and pooled:
+            answer = ask_pool(connection, question, deadline)
+        answer = answer or ask_anew(connection, question, deadline)
     finally:
         asking.release()
     if answer.version < OLDEST_SERVER * 10_000:
@@ -83,25 +87,26 @@ def ask_idle(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
     return None
 
 
-def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer:
-    """Ask on a connection of the pool's, or else on a new one."""
-    exhausted = None
+def ask_pool(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer | None:
+    """Ask on a connection of the pool's, or None where none is in use; an exhausted one does not tell why."""
     pool = getattr(connection, "pool", None)
-    if pool and not pool.closed:  # one that is not in use yet is opened by the process that will use it, after a fork
-        try:
-            with pool.connection(timeout=remaining(deadline) / 2) as pooled:
-                return ask(pooled.pgconn, question, deadline)
-        except PoolTimeout as error:
-            exhausted = error
-    # Also where the pool had none: it does not tell why.
+    if not pool or pool.closed:  # one that is not in use yet is opened by the process that will use it, after a fork
+        return None
+    try:
+        with pool.connection(timeout=remaining(deadline) / 2) as pooled:
+            return ask(pooled.pgconn, question, deadline)
+    except PoolTimeout:
+        ask_anew(connection, question, deadline)
+        raise
+
+
+def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer:
+    """Ask on a new connection."""
     fresh = connect(build_conninfo(connection, deadline), deadline)
     try:
-        answer = ask(fresh, question, deadline)
+        return ask(fresh, question, deadline)
     finally:
         fresh.finish()
-    if exhausted:
-        raise exhausted
-    return answer
 
 
 def ask(connection: pq.abc.PGconn, question: bytes, deadline: float) -> Answer:

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, OperationalError
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
 from .causes import TABLE, Cause
 from .health import TIMEOUT, DatabaseHealthCheck
 
 logger = logging.getLogger(__name__)
 
+CONNECTIONS = "connections"  # the tag of checks of how this process connects
 RETRY_INTERVAL = 1.0  # seconds
 
 
@@ -41,11 +44,20 @@ def check_before_serving() -> None:
     Warn in development and refuse in production when the database is not usable.
 
     For WSGI and ASGI, after the application is made: an error here ends the server instead of one worker after another.
+    Raises ImproperlyConfigured where settings of connections contradict each other.
     """
-    if settings.DEBUG:
-        DatabaseReadyCheck.check_and_warn()
-    else:
-        DatabaseReadyCheck.ensure_or_fail()
+    if faults := [fault for fault in run_checks(tags=[CONNECTIONS]) if fault.is_serious()]:
+        raise ImproperlyConfigured(" ".join(f"{fault.id}: {fault.msg} {fault.hint}" for fault in faults))
+    try:
+        if settings.DEBUG:
+            DatabaseReadyCheck.check_and_warn()
+        else:
+            DatabaseReadyCheck.ensure_or_fail()
+    finally:
+        # Where the server forks only now, its workers must not share what was opened so far.
+        for connection in connections.all():
+            connection.close()
+            connection.close_pool()  # type: ignore[attr-defined]
 
 
 def wait_for_database(

@@ -4,12 +4,14 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from apps.core.database.causes import Cause
 from apps.core.database.health import TIMEOUT
 from apps.core.database.startup import RETRY_INTERVAL, DatabaseReadyCheck, describe, wait_for_database
+from config import process
 
 __all__ = ["Command", "DatabaseReadyCheck"]
 
@@ -43,6 +45,9 @@ class Command(BaseCommand):
             "--database", action="append", metavar="ALIAS", help="Which database; may be repeated (default: all)."
         )
         parser.add_argument(
+            "--direct", action="store_true", help="Go round pgbouncer, to DB_DIRECT_HOST and DB_DIRECT_PORT."
+        )
+        parser.add_argument(
             "--format", choices=["text", "json"], default="text", help="How to print (default: %(default)s)."
         )
 
@@ -53,6 +58,8 @@ class Command(BaseCommand):
             if alias not in connections.settings:
                 known = ", ".join(connections)
                 raise CommandError(f"There is no database '{alias}'; there is {known}.", returncode=COULD_NOT_ASK)
+        if options["direct"] and not (process.direct and settings.DB_DIRECT_HOST):
+            raise CommandError("DB_DIRECT_HOST is not set.", returncode=COULD_NOT_ASK)
         with ThreadPoolExecutor(len(aliases)) as pool:
             results = dict(zip(aliases, pool.map(lambda alias: self.ask(alias, **options), aliases), strict=True))
         if options["format"] == "json":

@@ -1,0 +1,195 @@
+"""
+Whether the database is away, found out once for all requests of this process.
+
+A request that meets a silent database would hold its thread until the system gives up, and so would the next. So one
+thread asks in their place as soon as a request fails or takes long. While the database is away, requests that need it
+are refused at once, those that wait for it in vain are cut off, and that thread sees it return.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from typing import NamedTuple
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import pq
+
+from .causes import Cause
+from .diagnosis import Diagnosis, diagnose, is_unavailable
+from .health import FAILURES
+from .probe import probe
+
+logger = logging.getLogger(__name__)
+
+# Nobody can use a database that is away, whatever their password and however few they are.
+AWAY = frozenset(
+    {
+        Cause.CONNECTION_LOST,
+        Cause.HOST_UNKNOWN,
+        Cause.REFUSED,
+        Cause.STARTING_OR_STOPPING,
+        Cause.TIMEOUT,
+        Cause.UNREACHABLE,
+    }
+)
+
+# Seconds.
+INTERVAL = 0.1  # between two questions while it is away
+LINE_INTERVAL = 1.0  # between two lines of the log
+PATIENCE = 1.0  # for which requests wait for a database that has just gone, since most return: it is restarted
+PROOF = 0.25  # for which a request that was answered proves that the database is there
+SLOW = 1.0  # after which a request raises suspicion
+
+
+class Outage(NamedTuple):
+    """Since when, by the monotonic clock, and why the database is away."""
+
+    began: float
+    diagnosis: Diagnosis
+
+
+class Watch:
+    """What the requests of this process know of the database `using`, and the thread that finds it out."""
+
+    def __init__(self, using: str) -> None:
+        """Suspect nothing."""
+        self.using = using
+        self.lock = threading.Lock()
+        self.waiting: dict[BaseDatabaseWrapper, float] = {}  # who uses the database, since when
+        self.answered = self.asked = self.logged = float("-inf")
+        self.suspicion = threading.Event()
+        self.reason: Diagnosis | None = None  # of the last question that failed
+        self.outage: Outage | None = None
+        self.refused = 0  # requests, since the last line of the log
+        self.thread: threading.Thread | None = None
+
+    # What requests call.
+
+    def admit(self, connection: BaseDatabaseWrapper) -> Diagnosis | None:
+        """
+        Connect for a request that begins; return why that cannot be.
+
+        Waits for a database that has gone no longer than PATIENCE ago: nothing of the request is lost yet.
+        """
+        begin = time.monotonic()
+        with self.lock:
+            self.waiting[connection] = begin
+            if self.thread is None or not self.thread.is_alive():  # as after a fork
+                self.thread = threading.Thread(target=self.run, name=f"watch-{self.using}", daemon=True)
+                self.thread.start()
+        while (diagnosis := self.connect(connection)) and diagnosis.cause in AWAY:
+            began = self.outage.began if self.outage else begin
+            if time.monotonic() > began + PATIENCE:
+                break
+            self.suspicion.set()
+            time.sleep(INTERVAL / 2)
+        return diagnosis
+
+    def connect(self, connection: BaseDatabaseWrapper) -> Diagnosis | None:
+        """Make sure that the request has a connection that works; return why it cannot have one."""
+        if (outage := self.outage) and (connection.connection is None or outage.diagnosis.cause == Cause.TIMEOUT):
+            return outage.diagnosis
+        try:
+            connection.close_if_health_check_failed()
+            connection.ensure_connection()
+        except FAILURES as error:
+            if not is_unavailable(error):
+                raise
+            return self.explain(error)
+        return None
+
+    def explain(self, error: BaseException) -> Diagnosis:
+        """Return why a request failed; a pool does not tell, so that is what the last question of our own said."""
+        diagnosis = diagnose(error, connections[self.using].settings_dict)
+        return self.reason if self.reason and diagnosis.cause == Cause.POOL_EXHAUSTED else diagnosis
+
+    def leave(self, connection: BaseDatabaseWrapper) -> None:
+        """Note that a request has been answered, unless it was refused."""
+        with self.lock:
+            if self.waiting.pop(connection, None) is not None:
+                self.answered = time.monotonic()
+
+    def refuse(self, connection: BaseDatabaseWrapper, diagnosis: Diagnosis) -> None:
+        """Note that a request cannot be answered; log it unless that was done within the last second."""
+        now = time.monotonic()
+        with self.lock:
+            self.waiting.pop(connection, None)
+            self.refused += 1
+            if now < self.logged + LINE_INTERVAL:
+                count = 0
+            else:
+                count, self.refused, self.logged = self.refused, 0, now
+        if diagnosis.cause in AWAY or diagnosis.cause == Cause.POOL_EXHAUSTED:
+            self.suspicion.set()
+        if count:
+            fields = {"cause": str(diagnosis.cause), "requests": count}
+            logger.error("Database %s: %s", self.using, diagnosis, extra=fields)
+
+    # What the thread does.
+
+    def run(self) -> None:
+        """Ask whenever there is a reason to."""
+        while True:
+            suspected = self.suspicion.wait(INTERVAL if self.outage else SLOW / 2)
+            self.suspicion.clear()
+            if suspected or self.outage or self.is_slow():
+                self.ask()
+                if self.outage:
+                    time.sleep(INTERVAL)
+
+    def is_slow(self) -> bool:
+        """Tell whether a request takes long while no other was answered, and nobody asked why."""
+        with self.lock:
+            begun = min(self.waiting.values(), default=float("inf"))
+            return max(begun, self.answered, self.asked) < time.monotonic() - SLOW
+
+    def ask(self) -> None:
+        """Find out whether the database is there, and act on it."""
+        self.asked = time.monotonic()
+        connection = connections[self.using]
+        timeout = connection.settings_dict["OPTIONS"].get("connect_timeout", SLOW)
+        try:
+            probe(self.using, timeout, pooled=False)
+        except FAILURES as error:
+            self.reason = diagnose(error, connection.settings_dict)
+            if self.reason.cause in AWAY and self.answered < self.asked - PROOF:
+                began = self.outage.began if self.outage else self.asked
+                self.outage = Outage(began, self.reason)
+            if self.outage and self.reason.cause == Cause.TIMEOUT:
+                self.cut_off()
+        else:
+            self.reason = None
+            self.end_outage(connection)
+
+    def end_outage(self, connection: BaseDatabaseWrapper) -> None:
+        """Let requests in again, to connections of today."""
+        outage, self.outage = self.outage, None
+        if outage is None:
+            return
+        pool = getattr(connection, "pool", None)
+        if pool and not pool.closed:
+            pool.drain()
+            pool.check()  # which makes a connection for those who wait
+        seconds = time.monotonic() - outage.began
+        logger.warning("Database %s is usable again after %.1f s.", self.using, seconds)
+
+    def cut_off(self) -> None:
+        """End the connections of requests that have waited since before the question that was not answered."""
+        with self.lock:  # so none of them leaves meanwhile, and its file becomes another's
+            for connection, begun in self.waiting.items():
+                if begun < self.asked and connection.connection:
+                    shut_down(connection.connection.pgconn)
+
+
+def shut_down(connection: pq.abc.PGconn) -> None:
+    """Make who waits for an answer on this connection see it as lost; one on which nobody waits is left alone."""
+    if connection.transaction_status == pq.TransactionStatus.ACTIVE:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.socket)) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+
+
+watch = Watch(DEFAULT_DB_ALIAS)

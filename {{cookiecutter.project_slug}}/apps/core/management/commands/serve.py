@@ -1,0 +1,39 @@
+"""The command serve, which starts production."""
+
+import os
+import sys
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
+
+from .check_database import read_seconds
+
+WAIT = 30.0  # seconds
+
+WSGI = ("config.wsgi",)
+ASGI = ("config.asgi", "--worker-class", "uvicorn.workers.UvicornWorker")
+
+
+class Command(BaseCommand):
+    """Waits for the databases, then becomes the server: one process, which gets the signals."""
+
+    help = "Serves the project by gunicorn, as config/server.py says, once the databases can be used."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--asgi", action="store_true", help="Serve config.asgi instead of config.wsgi.")
+        parser.add_argument(
+            "--wait",
+            default=WAIT,
+            type=read_seconds,
+            metavar="SECONDS",
+            help="How long to wait for the databases (default: %(default)s).",
+        )
+
+    def handle(self, **options: Any) -> None:
+        """Wait and serve; ends as check_database does where the databases cannot be used."""
+        call_command("check_database", wait=options["wait"], stdout=self.stdout, stderr=self.stderr)
+        self.stdout.flush()
+        server = [sys.executable, "-m", "gunicorn", "--config", "python:config.server"]
+        os.execv(sys.executable, [*server, *(ASGI if options["asgi"] else WSGI)])  # noqa: S606  no shell is wanted

@@ -1,0 +1,70 @@
+"""How this process connects to PostgreSQL: what the DB_* variables and its role make of OPTIONS."""
+
+from typing import Any
+
+from config import process
+from config.environment import config, seconds
+from config.process import Role
+
+PGBOUNCER = config("DB_PGBOUNCER", default=False, cast=bool) and not (process.direct and config("DB_DIRECT_HOST"))
+
+# Under ASGI each request has a thread of its own: a connection that it kept would never be used again, nor closed.
+POOL = config("DB_POOL", default=process.role == Role.ASGI, cast=bool)
+MAX_AGE = 0 if POOL or process.role == Role.ASGI else 600  # seconds
+
+SERVES = process.role in {Role.WSGI, Role.ASGI}
+
+
+def build_options() -> dict[str, Any]:
+    """Return OPTIONS: libpq's parameters, and the pool."""
+    options: dict[str, Any] = {
+        "application_name": process.name,
+        # Seconds; without it psycopg waits more than two minutes for a silent server.
+        "connect_timeout": config("DB_CONNECT_TIMEOUT", default=3 if SERVES else 10, cast=int),
+        # Without these, a server that has left the network keeps its clients waiting for hours.
+        "keepalives_idle": config("DB_KEEPALIVES_IDLE", default=10, cast=int),
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": milliseconds(config("DB_TCP_USER_TIMEOUT", default=10, cast=seconds)),
+    }
+    if not PGBOUNCER:  # which refuses them: there the role's own hold
+        options["options"] = " ".join(f"-c {name}={value}" for name, value in build_limits().items())
+    if POOL:
+        options["pool"] = build_pool()
+    secured = {name: config(f"DB_{name.upper()}") for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")}
+    return options | {name: value for name, value in secured.items() if value}
+
+
+def build_limits() -> dict[str, int]:
+    """Return PostgreSQL's timeouts in milliseconds: short where somebody waits for a page, none for commands."""
+    limits = {
+        "statement_timeout": config("DB_STATEMENT_TIMEOUT", default=10, cast=seconds),
+        "lock_timeout": config("DB_LOCK_TIMEOUT", default=3, cast=seconds),
+        "idle_in_transaction_session_timeout": config("DB_IDLE_IN_TRANSACTION_TIMEOUT", default=30, cast=seconds),
+    }
+    if not SERVES:
+        limits = dict.fromkeys(limits, 0)
+    if process.role == Role.MIGRATE:
+        # While a change of a table waits for its lock, everybody else waits behind it.
+        limits["lock_timeout"] = config("DB_MIGRATE_LOCK_TIMEOUT", default=5, cast=seconds)
+    # A query whose client has gone is ended, too.
+    limits["client_connection_check_interval"] = config("DB_CLIENT_CHECK_INTERVAL", default=1, cast=seconds)
+    return {name: milliseconds(value) for name, value in limits.items()}
+
+
+def build_pool() -> dict[str, Any]:
+    """Return what psycopg_pool.ConnectionPool takes; times are in seconds."""
+    return {
+        "min_size": config("DB_POOL_MIN_SIZE", default=1, cast=int),
+        "max_size": config("DB_POOL_MAX_SIZE", default=8, cast=int),
+        "timeout": config("DB_POOL_TIMEOUT", default=5, cast=seconds),
+        # Less up to 5 %, by chance, so that not all connections end at once.
+        "max_lifetime": config("DB_POOL_MAX_LIFETIME", default=3600, cast=seconds),
+        # A pool that goes on trying waits longer and longer; `database.outage` knows when it is worth it.
+        "reconnect_timeout": 0.5,
+    }
+
+
+def milliseconds(value: float) -> int:
+    """Return seconds in PostgreSQL's unit."""
+    return round(value * 1000)

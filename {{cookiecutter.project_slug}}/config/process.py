@@ -1,0 +1,42 @@
+"""What this process is for: its connections are as patient as that allows, and bear its name."""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+
+class Role(StrEnum):
+    """What the processes of the project do."""
+
+    WSGI = "wsgi"
+    ASGI = "asgi"
+    COMMAND = "command"
+    MIGRATE = "migrate"
+
+
+# Commands that serve, or that tell about what serves.
+ROLES = {"check": Role.WSGI, "migrate": Role.MIGRATE, "runserver": Role.WSGI, "serve": Role.WSGI}
+
+# Of this process, until its entry point says otherwise.
+role = Role.COMMAND
+name = Path(sys.argv[0]).stem
+direct = False
+
+
+def begin(new_role: Role, new_name: str = "", *, go_direct: bool = False) -> None:
+    """
+    Say what this process is for, before its settings are loaded.
+
+    `new_name` is its application_name in PostgreSQL, and `go_direct` takes it round a pgbouncer to DB_DIRECT_HOST.
+    """
+    global role, name, direct
+    role, name, direct = new_role, new_name or new_role, go_direct
+
+
+def begin_command(arguments: Sequence[str]) -> None:
+    """Say that this process runs `manage.py` with these arguments."""
+    command = arguments[1] if len(arguments) > 1 else "help"
+    new_role = Role.ASGI if "--asgi" in arguments else ROLES.get(command, Role.COMMAND)
+    go_direct = new_role == Role.MIGRATE or "--direct" in arguments
+    begin(new_role, f"manage.py {command}", go_direct=go_direct)

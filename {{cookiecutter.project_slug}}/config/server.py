@@ -1,0 +1,33 @@
+"""
+How gunicorn serves the project in production; `manage.py serve` starts it with this file.
+
+Its names are those of gunicorn's settings, and times are in seconds.
+"""
+
+import os
+
+from config import environment  # gunicorn has a setting named config
+
+host = environment.config("WEB_HOST", default="127.0.0.1")
+port = environment.config("PORT", default=8000, cast=int)
+bind = f"{host}:{port}"
+
+workers = environment.config("WEB_CONCURRENCY", default=os.process_cpu_count() or 1, cast=int)
+
+# Of each worker. Most of them wait for the database, so there are more than a core can run.
+threads = environment.config("WEB_THREADS", default=8, cast=int)
+
+# A worker that stays busy for so long is replaced. The database's own timeouts are shorter.
+timeout = 30
+
+# For which a worker that is told to stop finishes its requests.
+graceful_timeout = 30
+
+# Requests after which a worker is replaced, so that no leak lasts; not all of them at once.
+max_requests = 10_000
+max_requests_jitter = 2_000
+
+# It would lie in the home folder, for a command that nobody here uses.
+control_socket_disable = True
+
+logger_class = "config.server_log.Logger"
