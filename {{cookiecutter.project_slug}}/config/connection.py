@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from apps.core.database.probe import check_pooled
 from config import process
 from config.environment import config, seconds
 from config.process import Role
@@ -57,6 +58,7 @@ def build_pool() -> dict[str, Any]:
     return {
         "min_size": config("DB_POOL_MIN_SIZE", default=1, cast=int),
         "max_size": config("DB_POOL_MAX_SIZE", default=8, cast=int),
+        "check": check_pooled,
         "timeout": config("DB_POOL_TIMEOUT", default=5, cast=seconds),
         # Less up to 5 %, by chance, so that not all connections end at once.
         "max_lifetime": config("DB_POOL_MAX_LIFETIME", default=3600, cast=seconds),

@@ -95,6 +95,8 @@ class Watch:
             return outage.diagnosis
         try:
             connection.close_if_health_check_failed()
+            if (outage := self.outage) and connection.connection is None:  # it was cut off
+                return outage.diagnosis
             connection.ensure_connection()
         except FAILURES as error:
             if not is_unavailable(error):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import DatabaseError, OperationalError, conninfo, errors, pq
+from psycopg import Connection, DatabaseError, OperationalError, conninfo, errors, pq
 from psycopg_pool import PoolTimeout
 
 from .deadline import remaining, too_late, wait
@@ -14,6 +14,7 @@ from .lookup import resolve
 
 # Of psycopg's and Django's, which libpq does not know.
 NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
+CHECK_TIMEOUT = 2.0  # seconds
 LEAST_SHARE = 0.1  # of its time, which who waited for somebody else's question still needs to put one
 OLDEST_SERVER = 15
 QUESTION = b"SELECT 1"
@@ -98,6 +99,11 @@ def ask_pool(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
     except PoolTimeout:
         ask_anew(connection, question, deadline)
         raise
+
+
+def check_pooled(connection: Connection) -> None:
+    """Raise what psycopg raises unless the connection answers in time; the pool's own check would wait for ever."""
+    ask(connection.pgconn, QUESTION, time.monotonic() + CHECK_TIMEOUT)
 
 
 def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer:
