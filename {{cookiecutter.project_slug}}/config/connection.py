@@ -1,6 +1,9 @@
 """How this process connects to PostgreSQL: what the DB_* variables and its role make of OPTIONS."""
 
+import ssl
 from typing import Any
+
+import certifi
 
 from apps.core.database.probe import check_pooled
 from config import process
@@ -32,8 +35,21 @@ def build_options() -> dict[str, Any]:
         options["options"] = " ".join(f"-c {name}={value}" for name, value in build_limits().items())
     if POOL:
         options["pool"] = build_pool()
-    secured = {name: config(f"DB_{name.upper()}") for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")}
-    return options | {name: value for name, value in secured.items() if value}
+    return options | build_tls("")
+
+
+def build_tls(sslmode: str) -> dict[str, str]:
+    """Return libpq's parameters of TLS; `sslmode` is what DB_SSLMODE is by default."""
+    tls = {
+        "sslmode": config("DB_SSLMODE") or sslmode,  # nor does an empty one weaken it
+        "sslrootcert": config("DB_SSLROOTCERT"),
+        "sslcert": config("DB_SSLCERT"),
+        "sslkey": config("DB_SSLKEY"),
+    }
+    if tls["sslmode"].startswith("verify-") and not tls["sslrootcert"]:
+        # A file, because libpq's "system" finds no roots in psycopg's binary wheel.
+        tls["sslrootcert"] = ssl.get_default_verify_paths().cafile or certifi.where()
+    return {name: value for name, value in tls.items() if value}
 
 
 def build_limits() -> dict[str, int]:

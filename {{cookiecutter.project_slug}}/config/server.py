@@ -17,6 +17,11 @@ workers = environment.config("WEB_CONCURRENCY", default=os.process_cpu_count() o
 # Of each worker. Most of them wait for the database, so there are more than a core can run.
 threads = environment.config("WEB_THREADS", default=8, cast=int)
 
+# A worker that accepted more would keep requests waiting behind slow ones while another has threads to spare. A
+# connection that is kept for another request would take a thread's place.
+keepalive = 0
+worker_connections = threads
+
 # A worker that stays busy for so long is replaced. The database's own timeouts are shorter.
 timeout = 30
 

@@ -8,13 +8,17 @@ from apps.core.database.causes import Cause
 
 
 def test_documents_name_every_variable_that_the_code_reads():
-    code = find(r'config\(\s*"([A-Z_]+)"', "config/environment.py", "config/settings/*.py")
+    code = find(r'config\(\s*"([A-Z_]+)"', "config/*.py", "config/settings/*.py")
     assert code == find(r"^(?:# )?([A-Z_]+)=", ".env.example")
     assert code == find(r"^\| `([A-Z_]+)` \|", "README.md")
 
 
 def test_readme_explains_every_cause():
     assert {str(cause) for cause in Cause} <= find(r"^\| `([a-z_]+)` \|", "README.md")
+
+
+def test_readme_explains_every_check():
+    assert find(r'id="(core\.[EW]\d+)"', "apps/core/checks.py") == find(r"^\| `(core\.[EW]\d+)` \|", "README.md")
 
 
 def find(pattern, *globs):

@@ -1,9 +1,6 @@
 """Production: no insecure default, whatever is missing is refused by name."""
 
-import ssl
-
-import certifi
-
+from config.connection import build_tls
 from config.environment import config, require_production_values
 from config.logs import JSON
 
@@ -19,16 +16,9 @@ CSRF_COOKIE_SECURE = True
 DATABASES = {
     "default": {
         **DATABASES["default"],
-        "OPTIONS": {
-            **DATABASES["default"]["OPTIONS"],
-            "sslmode": config("DB_SSLMODE", default="verify-full"),
-        },
+        "OPTIONS": {**DATABASES["default"]["OPTIONS"], **build_tls("verify-full")},
     }
 }
-
-if config("DB_SSLMODE", default="verify-full").startswith("verify-"):  # the others would verify it as well
-    # A file, because libpq's "system" finds no roots in psycopg's binary wheel.
-    DATABASES["default"]["OPTIONS"].setdefault("sslrootcert", ssl.get_default_verify_paths().cafile or certifi.where())
 
 DEBUG = False
 
