@@ -179,6 +179,19 @@ def unpack(major, folder):
     return folder / archive.name.removesuffix(".tar.gz") / "bin"
 
 
+def certify(folder):
+    """Make two authorities in the folder, and a certificate of the first one's for a server called localhost."""
+    for name in ("authority", "stranger"):
+        openssl = "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"
+        run(*openssl, "-keyout", f"{name}.key", "-out", f"{name}.crt", cwd=folder)
+    key = "openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key"
+    run(*key, "-out", "server.csr", cwd=folder)
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    signed = "openssl", "x509", "-req", "-in", "server.csr", "-CA", "authority.crt", "-CAkey", "authority.key"
+    run(*signed, "-days", "2", "-extfile", "names", "-out", "server.crt", cwd=folder)
+    return folder
+
+
 class Postgres:
     """A PostgreSQL server of the test's own: over TCP on loopback, with SCRAM and a password."""
 
@@ -207,10 +220,29 @@ class Postgres:
     def stop(self, mode="immediate"):
         self.run("pg_ctl", "stop", "--mode", mode, "--pgdata", self.folder / "data")
 
-    def connect(self, database="postgres"):
-        return psycopg.connect(
-            host="127.0.0.1", port=self.port, user="owner", password=PASSWORD, dbname=database, autocommit=True
-        )
+    def connect(self, database="postgres", **options):
+        names = {"host": "127.0.0.1", "port": self.port, "user": "owner", "password": PASSWORD, "dbname": database}
+        return psycopg.connect(**names, autocommit=True, **options)
+
+    def secure(self, certificates):
+        """Have it offer TLS, by what `certify` made; its programs must be of those that have TLS."""
+        for name in ("server.key", "server.crt"):
+            path = self.folder / "data" / name
+            path.write_bytes((certificates / name).read_bytes())
+            path.chmod(0o600)
+            if self.user:
+                run("chown", "nobody", path, cwd="/")
+        with self.connect() as connection:
+            connection.execute("ALTER SYSTEM SET ssl = on")
+            connection.execute("SELECT pg_reload_conf()")
+        wait_until(self.is_secure)
+
+    def is_secure(self):
+        try:
+            self.connect(sslmode="require").close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def environment(self, database):
         """Return the variables that lead a project to a new, empty database of this server."""

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
-from conftest import PASSWORD, TEMPLATE, become, free_port, postgres, run, running, unpack, wait_until
+from conftest import PASSWORD, TEMPLATE, become, certify, free_port, postgres, run, running, unpack, wait_until
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -203,16 +203,7 @@ def shared_folder():
 
 @pytest.fixture(scope="module")
 def certificates(shared_folder):
-    """Two authorities, and a certificate of the first one's for a server called localhost."""
-    for name in ("authority", "stranger"):
-        openssl = "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"
-        run(*openssl, "-keyout", f"{name}.key", "-out", f"{name}.crt", cwd=shared_folder)
-    key = "openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key"
-    run(*key, "-out", "server.csr", cwd=shared_folder)
-    (shared_folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    signed = "openssl", "x509", "-req", "-in", "server.csr", "-CA", "authority.crt", "-CAkey", "authority.key"
-    run(*signed, "-days", "2", "-extfile", "names", "-out", "server.crt", cwd=shared_folder)
-    return shared_folder
+    return certify(shared_folder)
 
 
 MISLEADING_DATABASE = 'role "y" does not exist'
@@ -229,12 +220,7 @@ host     all        owner,member,limited,absent  127.0.0.1/32  scram-sha-256
 def tls_server(certificates, shared_folder):
     """A server with TLS, an access list of several minds, and roles and databases to be turned away by it."""
     with postgres(unpack(18, shared_folder)) as server:
-        for name in ("server.key", "server.crt"):
-            path = server.folder / "data" / name
-            path.write_bytes((certificates / name).read_bytes())
-            path.chmod(0o600)
-            if server.user:
-                run("chown", "nobody", path, cwd="/")
+        server.secure(certificates)
         (server.folder / "data" / "pg_hba.conf").write_text(ACCESS)
         with server.connect() as connection:
             for name in ("app", "rejected", "trusting", "closed", "private", "narrow"):
@@ -248,22 +234,10 @@ def tls_server(certificates, shared_folder):
                 "ALTER DATABASE narrow CONNECTION LIMIT 0",
                 "REVOKE CONNECT ON DATABASE private FROM PUBLIC",
                 "ALTER ROLE reader SET default_transaction_read_only = on",
-                "ALTER SYSTEM SET ssl = on",
             ):
                 connection.execute(statement)
             connection.execute("SELECT pg_reload_conf()")
-        wait_until(lambda: checked_tls(server))
         yield server
-
-
-def checked_tls(server):
-    try:
-        with psycopg.connect(
-            host="127.0.0.1", port=server.port, user="owner", password=PASSWORD, dbname="app", sslmode="require"
-        ):
-            return True
-    except psycopg.OperationalError:
-        return False
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def deployed(project, server):
 
 
 def test_deployment_check_is_clean(project, server):
-    environment = {**server.environment("checked"), **PRODUCTION}
+    environment = {**server.environment("checked"), **PRODUCTION, "DB_SSLMODE": "verify-full"}
     done = manage(project, "check", "--deploy", "--fail-level", "WARNING", **environment)
     assert done.stdout == "System check identified no issues (0 silenced).\n"
 
@@ -49,15 +49,14 @@ def test_fresh_environment_is_refused(project):
 @pytest.fixture(
     scope="module",
     params=[
-        ["gunicorn", "config.wsgi", "--workers", "2", "--bind", "127.0.0.1:{port}"],
-        ["uvicorn", "config.asgi:application", "--port", "{port}"],
+        ["serve"],
+        ["serve", "--asgi"],
     ],
     ids=["wsgi", "asgi"],
 )
 def address(request, project, deployed):
     port = free_port()
-    command = [word.format(port=port) for word in request.param]
-    with running(sys.executable, "-m", *command, cwd=project, **deployed) as (_, log):
+    with running(sys.executable, "manage.py", *request.param, cwd=project, **deployed, PORT=str(port)) as (_, log):
         yield f"http://127.0.0.1:{port}", log
 
 

@@ -4,11 +4,25 @@ import os
 import pty
 import re
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from conftest import PASSWORD, ROOT, cookiecut, fetch, run, running, tracked_copy, wait_until, wait_until_stopped
+from conftest import (
+    PASSWORD,
+    ROOT,
+    certify,
+    cookiecut,
+    fetch,
+    postgres,
+    run,
+    running,
+    tracked_copy,
+    unpack,
+    wait_until,
+    wait_until_stopped,
+)
 
 HTTPS = {"X-Forwarded-Proto": "https"}
 MAKE_TEST = "make test"  # the run that this test is part of
@@ -16,11 +30,8 @@ MAKE_TEST = "make test"  # the run that this test is part of
 # Servers, and the page that shows that they serve.
 SERVERS = {
     "uv run manage.py runserver": ("http://localhost:8000/", {}),
-    "uv run --no-dev gunicorn config.wsgi --bind 127.0.0.1:8000 --workers 4": (
-        "http://127.0.0.1:8000/admin/login/",
-        HTTPS,
-    ),
-    "uv run --no-dev uvicorn config.asgi:application --port 8000": ("http://127.0.0.1:8000/admin/login/", HTTPS),
+    "uv run --no-dev manage.py serve": ("http://127.0.0.1:8000/admin/login/", HTTPS),
+    "uv run --no-dev manage.py serve --asgi": ("http://127.0.0.1:8000/admin/login/", HTTPS),
 }
 # What is typed into a command that asks, and what it then says.
 TYPED = {
@@ -127,7 +138,18 @@ def test_every_command_of_the_template_s_readme(tmp_path, hub):
             folder = obey(command, folder, environment)
 
 
-def test_every_command_of_the_rendered_readme(tmp_path, server):
+@pytest.fixture
+def secured(tmp_path):
+    """A server with TLS, as production wants it, and the certificate of its authority."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with postgres(unpack(18, Path(folder))) as server:
+            server.secure(certify(tmp_path))
+            yield server, tmp_path / "authority.crt"
+
+
+def test_every_command_of_the_rendered_readme(tmp_path, secured):
+    server, authority = secured
     cookiecut(ROOT, tmp_path)
     project = tmp_path / "out" / "backend"
     documented = commands(project / "README.md")
@@ -136,19 +158,19 @@ def test_every_command_of_the_rendered_readme(tmp_path, server):
     for command in documented:
         obey(command, project, environment)
         if command == "createdb --owner shop shop":
-            environment |= own_server(project, server)
+            own_server(project, server)
+            environment["DB_SSLROOTCERT"] = str(authority)
     assert len(documented) > 20
 
 
 def own_server(project, server):
-    """Change `.env` as the README says; return what production needs besides."""
-    (said,) = re.findall(r"(?s)```ini\n(.+?)```", (project / "README.md").read_text())
-    said = said.replace("what-you-typed", PASSWORD).replace("localhost", "127.0.0.1").replace("5432", str(server.port))
+    """Change `.env` as the README says."""
+    said = re.findall(r"(?s)```ini\n(.+?)```", (project / "README.md").read_text())[0]
+    said = said.replace("what-you-typed", PASSWORD).replace("5432", str(server.port))
     names = dict(line.split("=", 1) for line in said.splitlines())
     env = project / ".env"
     lines = [line for line in env.read_text().splitlines() if line.partition("=")[0] not in names]
     env.write_text("\n".join([*lines, said]))
-    return {"DB_SSLMODE": "disable"}  # the test's server has no certificate
 
 
 def test_start_page_of_the_rendered_readme_is_where_it_says():

@@ -12,7 +12,8 @@ from .check_database import read_seconds
 WAIT = 30.0  # seconds
 
 WSGI = ("config.wsgi",)
-ASGI = ("config.asgi", "--worker-class", "uvicorn.workers.UvicornWorker")
+# Here a request needs no thread of the server's, and a kept connection takes nobody's place.
+ASGI = ("config.asgi", "--worker-class", "asgi", "--threads", "1", "--keep-alive", "5")
 
 
 class Command(BaseCommand):
