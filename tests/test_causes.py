@@ -109,6 +109,18 @@ SAID = {
         "The connection to database server at {host}:{port} was lost, or no PostgreSQL answers there.",
         "Read the server's log, and check that DB_PORT is PostgreSQL's",
     ),
+    "locked": (
+        "What was needed of database '{name}' stayed locked by another session.",
+        "psql -d {name} -c 'SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity'",
+    ),
+    "disk_full": (
+        "The disk of database server at {host}:{port} is full.",
+        "Make room there, or move a tablespace",
+    ),
+    "out_of_memory": (
+        "Database server at {host}:{port} is out of memory.",
+        "Lower work_mem or max_connections, or give the machine more",
+    ),
     "unknown": ("The database cannot be used: {error}.", "Read the server's log"),
 }
 
@@ -929,10 +941,13 @@ CODES = {
     "28P01": "authentication_failed",
     "3D": "database_missing",
     "42501": "permission_denied",
-    "53": "unknown",  # out of memory, disk full: none of a connection's
+    "53": "unknown",
+    "53100": "disk_full",
+    "53200": "out_of_memory",
     "53300": "too_many_connections",
     "55": "unknown",
     "55000": "not_accepting",
+    "55P03": "locked",
     "57": "unknown",
     "57014": "timeout",
     "57P01": "terminated",

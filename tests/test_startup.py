@@ -178,8 +178,8 @@ def test_check_database_explains_itself(project):
 
 HELP = """\
 usage: manage.py check_database [-h] [--wait SECONDS] [--retry-interval SECONDS]
-                                [--timeout SECONDS] [--database ALIAS] [--format {text,json}]
-"""
+                                [--timeout SECONDS] [--database ALIAS] [--direct]
+                                [--format {text,json}] [--version]"""
 
 
 def test_health_views_know_no_cookies_hosts_or_https(project, environment):
@@ -204,8 +204,11 @@ def test_details_over_http_are_for_the_token(project, environment, stopped):
         assert fetch(f"{url}/health/ready/", Authorization="Bearer other") == (503, '{"status": "unhealthy"}')
 
 
-def test_debug_page_of_a_failed_connection_holds_no_password(project, environment, stopped):
-    server, url = serve("gunicorn", project, **environment, **DEVELOPMENT)
+def test_debug_page_of_a_failed_connection_holds_no_password(project, environment, stopped, tmp_path):
+    """Where nothing answers 503 instead of it."""
+    (tmp_path / "bare.py").write_text("from config.settings.development import *\nMIDDLEWARE = MIDDLEWARE[:-1]\n")
+    bare = {"DJANGO_SETTINGS_MODULE": "bare", "PYTHONPATH": str(tmp_path)}
+    server, url = serve("gunicorn", project, **environment, **bare)
     with server:
         status, page = fetch(f"{url}/admin/", Cookie="sessionid=unknown")
         assert status == 500

@@ -55,8 +55,9 @@ def check_before_serving() -> None:
             DatabaseReadyCheck.ensure_or_fail()
     finally:
         # Where the server forks only now, its workers must not share what was opened so far.
-        for connection in connections.all():
-            connection.close()
+        for connection in connections.all(initialized_only=True):
+            if connection.connection:
+                connection.close()
             connection.close_pool()  # type: ignore[attr-defined]
 
 
