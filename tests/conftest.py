@@ -180,15 +180,16 @@ def unpack(major, folder):
 
 
 def certify(folder):
-    """Make two authorities in the folder, and a certificate of the first one's for a server called localhost."""
+    """Make two authorities in the folder, and of the first one's a server's certificate and a client's."""
     for name in ("authority", "stranger"):
         openssl = "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"
         run(*openssl, "-keyout", f"{name}.key", "-out", f"{name}.crt", cwd=folder)
-    key = "openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key"
-    run(*key, "-out", "server.csr", cwd=folder)
-    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    signed = "openssl", "x509", "-req", "-in", "server.csr", "-CA", "authority.crt", "-CAkey", "authority.key"
-    run(*signed, "-days", "2", "-extfile", "names", "-out", "server.crt", cwd=folder)
+    for file, name in (("server", "localhost"), ("client", "owner")):
+        key = "openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{file}.key"
+        run(*key, "-out", f"{file}.csr", cwd=folder)
+        (folder / "names").write_text(f"subjectAltName=DNS:{name}\n")
+        signed = "openssl", "x509", "-req", "-in", f"{file}.csr", "-CA", "authority.crt", "-CAkey", "authority.key"
+        run(*signed, "-days", "2", "-extfile", "names", "-out", f"{file}.crt", cwd=folder)
     return folder
 
 
@@ -211,9 +212,10 @@ class Postgres:
         self.run("initdb", "--no-sync", "--pgdata", self.folder / "data", "--encoding", "UTF8", "--no-locale", *access)
         self.launch()
 
-    def launch(self):
-        """Start it, the first time or again."""
-        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= -c fsync=off"
+    def launch(self, sockets=""):
+        """Start it, the first time or again; `sockets` is a folder for one of Unix's."""
+        addresses = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={sockets}"
+        options = f"{addresses} -c fsync=off"
         files = "--pgdata", self.folder / "data", "--log", self.folder / "log"
         self.run("pg_ctl", "start", "--wait", *files, "--options", options)
 
