@@ -32,9 +32,18 @@ def seconds(value: str | float) -> float:
     return number
 
 
+def count(value: str | int) -> int:
+    """Return how many there are, for `config` to cast with; raises ValueError for none, or what is no number."""
+    number = int(value)
+    if number < 1:
+        raise ValueError(value)
+    return number
+
+
 EXPECTATIONS: dict[object, str] = {
     bool: "a truth value (true or false)",
     int: "a whole number",
+    count: "a whole number, 1 or more",
     seconds: "a number of seconds, 0 or more",
 }
 

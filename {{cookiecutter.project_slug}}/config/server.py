@@ -12,10 +12,10 @@ host = environment.config("WEB_HOST", default="127.0.0.1")
 port = environment.config("PORT", default=8000, cast=int)
 bind = f"{host}:{port}"
 
-workers = environment.config("WEB_CONCURRENCY", default=os.process_cpu_count() or 1, cast=int)
+workers = environment.config("WEB_CONCURRENCY", default=os.cpu_count() or 1, cast=environment.count)
 
 # Of each worker. Most of them wait for the database, so there are more than a core can run.
-threads = environment.config("WEB_THREADS", default=8, cast=int)
+threads = environment.config("WEB_THREADS", default=8, cast=environment.count)
 
 # A worker that accepted more would keep requests waiting behind slow ones while another has threads to spare. A
 # connection that is kept for another request would take a thread's place.

@@ -92,7 +92,6 @@ LOGGING: dict[str, Any] = {
 MIDDLEWARE = [
     # Before all others: load balancers ask by address, over plain HTTP, and while sessions cannot be read.
     "apps.core.middleware.HealthMiddleware",
-    "apps.core.middleware.AccessLogMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -24,8 +24,13 @@ DEBUG = False
 
 LOGGING = {**LOGGING, "formatters": {"console": JSON}}
 
-# Static files are answered before anything but health and the redirect to HTTPS.
-MIDDLEWARE = [*MIDDLEWARE[:3], "whitenoise.middleware.WhiteNoiseMiddleware", *MIDDLEWARE[3:]]
+MIDDLEWARE = [
+    *MIDDLEWARE[:1],  # health, which nobody wants to read about
+    "apps.core.middleware.AccessLogMiddleware",  # runserver has a log of its own
+    *MIDDLEWARE[1:2],  # the redirect to HTTPS
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    *MIDDLEWARE[2:],
+]
 
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 
