@@ -21,7 +21,7 @@ from psycopg import pq
 from .causes import Cause
 from .diagnosis import Diagnosis, diagnose, is_unavailable
 from .health import FAILURES
-from .probe import probe
+from .probe import is_quiet, probe
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,8 @@ class Watch:
         if (outage := self.outage) and (connection.connection is None or outage.diagnosis.cause == Cause.TIMEOUT):
             return outage.diagnosis
         try:
+            if connection.connection and not connection.connection.closed and is_quiet(connection.connection):
+                connection.health_check_done = True  # type: ignore[attr-defined]  # Django's, which is a round trip
             connection.close_if_health_check_failed()
             if (outage := self.outage) and connection.connection is None:  # it was cut off
                 return outage.diagnosis

@@ -1,5 +1,6 @@
 """One bounded question to one database: whether it answers, and what it is."""
 
+import selectors
 import threading
 import time
 from typing import NamedTuple
@@ -101,9 +102,21 @@ def ask_pool(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
         raise
 
 
+def is_quiet(connection: Connection) -> bool:
+    """
+    Tell whether an open connection has nothing to read, so that it need not be asked whether it still works.
+
+    A server that ends it says so or hangs up, and the system hangs up for one that left the network: see keepalives.
+    """
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.fileno(), selectors.EVENT_READ)
+        return not selector.select(0)
+
+
 def check_pooled(connection: Connection) -> None:
-    """Raise what psycopg raises unless the connection answers in time; the pool's own check would wait for ever."""
-    ask(connection.pgconn, QUESTION, time.monotonic() + CHECK_TIMEOUT)
+    """Raise what psycopg raises unless the connection works; the pool's own check could wait for ever."""
+    if not is_quiet(connection):
+        ask(connection.pgconn, QUESTION, time.monotonic() + CHECK_TIMEOUT)
 
 
 def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer:
