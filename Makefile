@@ -14,7 +14,7 @@ PROGRAMS := ip localedef openssl pgbouncer
 LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
 PACKAGES := iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql
 
-.PHONY: demo test bench lint requirements
+.PHONY: demo test bench bench-serving lint requirements
 .DEFAULT_GOAL := demo
 
 demo: $(UV)
@@ -25,6 +25,9 @@ test: $(UV) requirements
 
 bench: demo
 	@cd demo/backend && $(UV) run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py
+
+bench-serving: demo
+	@cd demo/backend && $(UV) run --quiet python ../../benchmarks/serving.py
 
 lint: $(UV)
 	$(UV) run ruff check --no-cache

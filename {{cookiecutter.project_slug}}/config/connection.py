@@ -79,7 +79,7 @@ def build_pool() -> dict[str, Any]:
         # Less up to 5 %, by chance, so that not all connections end at once.
         "max_lifetime": config("DB_POOL_MAX_LIFETIME", default=3600, cast=seconds),
         # A pool that goes on trying waits longer and longer; `database.outage` knows when it is worth it.
-        "reconnect_timeout": 0.5,
+        "reconnect_timeout": 0.2,
     }
 
 

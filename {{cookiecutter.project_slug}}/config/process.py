@@ -23,6 +23,10 @@ role = Role.COMMAND
 name = Path(sys.argv[0]).stem
 direct = False
 
+# Whether it takes the place of a process that served: then there is somebody to serve, whatever has become of the
+# database, and a server one of whose workers cannot start ends altogether.
+replaces_another = False
+
 
 def begin(new_role: Role, new_name: str = "", *, go_direct: bool = False) -> None:
     """

@@ -5,8 +5,9 @@ Its names are those of gunicorn's settings, and times are in seconds.
 """
 
 import os
+from typing import Any
 
-from config import environment  # gunicorn has a setting named config
+from config import environment, process  # not `config` from it, which is the name of a setting
 
 host = environment.config("WEB_HOST", default="127.0.0.1")
 port = environment.config("PORT", default=8000, cast=int)
@@ -36,3 +37,8 @@ max_requests_jitter = 2_000
 control_socket_disable = True
 
 logger_class = "config.server_log.Logger"
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Tell a worker, which gunicorn numbers from 1 on, whether it is one of the first."""
+    process.replaces_another = worker.age > server.cfg.workers

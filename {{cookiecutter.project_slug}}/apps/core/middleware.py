@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 
 from . import views
 from .database.diagnosis import is_unavailable
-from .database.outage import watch
+from .database.outage import let_go, watch
 from .readiness import readiness
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -71,10 +71,12 @@ class DatabaseMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Have the request answered."""
+        connection = connections[watch.using]
         try:
-            return self.get_response(request)
+            with connection.execute_wrapper(let_go):
+                return self.get_response(request)
         finally:
-            watch.leave(connections[watch.using])
+            watch.leave(connection)
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., HttpResponse], _args: object, _kwargs: object

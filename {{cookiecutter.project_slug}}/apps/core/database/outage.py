@@ -12,16 +12,18 @@ import os
 import socket
 import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import Error as PsycopgError
 from psycopg import pq
 
 from .causes import Cause
 from .diagnosis import Diagnosis, diagnose, is_unavailable
 from .health import FAILURES
-from .probe import is_quiet, probe
+from .probe import QUESTION, ask, is_quiet, probe
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ AWAY = frozenset(
         Cause.UNREACHABLE,
     }
 )
+
+SUSPICIOUS = AWAY | {Cause.POOL_EXHAUSTED, Cause.TERMINATED}
 
 # Seconds.
 INTERVAL = 0.1  # between two questions while it is away
@@ -60,7 +64,7 @@ class Watch:
         self.using = using
         self.lock = threading.Lock()
         self.waiting: dict[BaseDatabaseWrapper, float] = {}  # who uses the database, since when
-        self.answered = self.asked = self.logged = float("-inf")
+        self.answered = self.asked = self.told = self.logged = float("-inf")
         self.suspicion = threading.Event()
         self.reason: Diagnosis | None = None  # of the last question that failed
         self.outage: Outage | None = None
@@ -94,12 +98,12 @@ class Watch:
         if (outage := self.outage) and (connection.connection is None or outage.diagnosis.cause == Cause.TIMEOUT):
             return outage.diagnosis
         try:
-            if connection.connection and not connection.connection.closed and is_quiet(connection.connection):
-                connection.health_check_done = True  # type: ignore[attr-defined]  # Django's, which is a round trip
-            connection.close_if_health_check_failed()
+            drop_if_lost(connection)
             if (outage := self.outage) and connection.connection is None:  # it was cut off
                 return outage.diagnosis
             connection.ensure_connection()
+            if connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+                ask_behind(connection)
         except FAILURES as error:
             if not is_unavailable(error):
                 raise
@@ -107,9 +111,15 @@ class Watch:
         return None
 
     def explain(self, error: BaseException) -> Diagnosis:
-        """Return why a request failed; a pool does not tell, so that is what the last question of our own said."""
+        """Return why a request failed; a pool does not tell, so that is what a question of our own is told."""
         diagnosis = diagnose(error, connections[self.using].settings_dict)
-        return self.reason if self.reason and diagnosis.cause == Cause.POOL_EXHAUSTED else diagnosis
+        if diagnosis.cause != Cause.POOL_EXHAUSTED:
+            return diagnosis
+        begin = time.monotonic()
+        self.suspicion.set()
+        while not self.reason and self.told < begin and time.monotonic() < begin + PROOF:
+            time.sleep(INTERVAL / 4)
+        return self.reason or diagnosis
 
     def leave(self, connection: BaseDatabaseWrapper) -> None:
         """Note that a request has been answered, unless it was refused."""
@@ -127,7 +137,7 @@ class Watch:
                 count = 0
             else:
                 count, self.refused, self.logged = self.refused, 0, now
-        if diagnosis.cause in AWAY or diagnosis.cause == Cause.POOL_EXHAUSTED:
+        if diagnosis.cause in SUSPICIOUS:
             self.suspicion.set()
         if count:
             fields = {"cause": str(diagnosis.cause), "requests": count}
@@ -138,12 +148,10 @@ class Watch:
     def run(self) -> None:
         """Ask whenever there is a reason to."""
         while True:
-            suspected = self.suspicion.wait(INTERVAL if self.outage else SLOW / 2)
-            self.suspicion.clear()
-            if suspected or self.outage or self.is_slow():
+            if self.outage or self.suspicion.wait(SLOW / 2) or self.is_slow():
+                self.suspicion.clear()
                 self.ask()
-                if self.outage:
-                    time.sleep(INTERVAL)
+                time.sleep(INTERVAL)
 
     def is_slow(self) -> bool:
         """Tell whether a request takes long while no other was answered, and nobody asked why."""
@@ -155,31 +163,31 @@ class Watch:
         """Find out whether the database is there, and act on it."""
         self.asked = time.monotonic()
         connection = connections[self.using]
-        timeout = connection.settings_dict["OPTIONS"].get("connect_timeout", SLOW)
         try:
-            probe(self.using, timeout, pooled=False)
+            probe(self.using, read_timeout(connection), pooled=False)
         except FAILURES as error:
             self.reason = diagnose(error, connection.settings_dict)
-            if self.reason.cause in AWAY and self.answered < self.asked - PROOF:
+            # From a pool, whatever is wrong comes as a timeout: better to be refused at once.
+            away = self.reason.cause in AWAY or "pool" in connection.settings_dict["OPTIONS"]
+            if away and self.answered < self.asked - PROOF:
                 began = self.outage.began if self.outage else self.asked
                 self.outage = Outage(began, self.reason)
             if self.outage and self.reason.cause == Cause.TIMEOUT:
                 self.cut_off()
         else:
             self.reason = None
-            self.end_outage(connection)
+            self.welcome(connection)
+        self.told = time.monotonic()
 
-    def end_outage(self, connection: BaseDatabaseWrapper) -> None:
-        """Let requests in again, to connections of today."""
+    def welcome(self, connection: BaseDatabaseWrapper) -> None:
+        """Let requests in, and have the pool connect for those who wait for it."""
         outage, self.outage = self.outage, None
-        if outage is None:
-            return
         pool = getattr(connection, "pool", None)
         if pool and not pool.closed:
-            pool.drain()
-            pool.check()  # which makes a connection for those who wait
-        seconds = time.monotonic() - outage.began
-        logger.warning("Database %s is usable again after %.1f s.", self.using, seconds)
+            pool.check()
+        if outage:
+            seconds = time.monotonic() - outage.began
+            logger.warning("Database %s is usable again after %.1f s.", self.using, seconds)
 
     def cut_off(self) -> None:
         """End the connections of requests that have waited since before the question that was not answered."""
@@ -187,6 +195,43 @@ class Watch:
             for connection, begun in self.waiting.items():
                 if begun < self.asked and connection.connection:
                     shut_down(connection.connection.pgconn)
+
+
+def drop_if_lost(connection: BaseDatabaseWrapper) -> None:
+    """Close the connection that the thread has kept, if it has one, where that is lost; asks only where in doubt."""
+    kept = connection.connection
+    if kept and not kept.closed and is_quiet(kept):
+        connection.health_check_done = True  # type: ignore[attr-defined]  # Django's, which is a round trip
+    connection.close_if_health_check_failed()
+
+
+def ask_behind(connection: BaseDatabaseWrapper) -> None:
+    """Raise what psycopg raises unless pgbouncer has a server: it accepts and keeps clients when it has none, too."""
+    try:
+        ask(connection.connection.pgconn, QUESTION, time.monotonic() + read_timeout(connection))
+    except PsycopgError:
+        connection.close()
+        raise
+
+
+def read_timeout(connection: BaseDatabaseWrapper) -> float:
+    """Return the seconds for which DB_CONNECT_TIMEOUT waits for a server that does not answer."""
+    return float(connection.settings_dict["OPTIONS"].get("connect_timeout", SLOW))
+
+
+def let_go(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """
+    Execute a query; close the connection where the query has lost it.
+
+    Otherwise Django would connect anew at the end of the request's transaction, only to find nothing to end.
+    """
+    try:
+        return execute(sql, params, many, context)
+    except Error:
+        connection = context["connection"]
+        if connection.connection and connection.connection.closed:
+            connection.close()
+        raise
 
 
 def shut_down(connection: pq.abc.PGconn) -> None:

@@ -115,8 +115,14 @@ def is_quiet(connection: Connection) -> bool:
 
 def check_pooled(connection: Connection) -> None:
     """Raise what psycopg raises unless the connection works; the pool's own check could wait for ever."""
-    if not is_quiet(connection):
-        ask(connection.pgconn, QUESTION, time.monotonic() + CHECK_TIMEOUT)
+    try:
+        if not is_quiet(connection):
+            ask(connection.pgconn, QUESTION, time.monotonic() + CHECK_TIMEOUT)
+    except DatabaseError:
+        # The others are likely to be lost, too, and for each but the first the pool would wait a second.
+        if pool := connection._pool:  # noqa: SLF001  as Django does
+            pool.drain()  # type: ignore[attr-defined]
+        raise
 
 
 def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer:

@@ -1,0 +1,776 @@
+"""
+What users of a loaded project see of a database that restarts, stops, freezes, is locked, filled up or moved.
+
+Each scenario runs on real servers, for each way to connect that it concerns, and prints what was answered:
+`pytest tests/test_outages.py -rP | grep outage:`. Clients pause after each answer, so that the machine is not what is
+tested.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import PASSWORD, become, free_port, manage, postgres, render, running, wait_until
+from load import Answers, Load, ask, burst
+
+WAYS = ["persistent", "pool", "pgbouncer"]
+EVERY_WAY = pytest.mark.parametrize("way", WAYS)
+BOTH_SERVERS = pytest.mark.parametrize("way", ["persistent", "pool"])  # WSGI and ASGI
+
+# Seconds.
+CONNECT, LOCK, POOL, STATEMENT = 2, 2, 2, 5  # the timeouts under test
+PATIENCE = 1.0  # for which a request waits for a database that has just gone, or a silent one is not suspected
+BACK = 0.3  # after the database accepts connections, when no request may fail any more
+ALLOWANCE = 1.0  # of a machine that others use, beside a timeout
+
+CROWD = {"one": 3, "ten": 1, "write/{}": 2, "static": 2}
+NEEDS_DATA = ("one", "ten", "write/{}")
+CONNECTIONS = 40  # that the server has, 3 of them for superusers
+TABLES = "CREATE TABLE ledger (number bigint PRIMARY KEY); CREATE TABLE guarded (number bigint)"
+OTHER = "other-Yw2-password"
+
+
+def production(server):
+    """Return the variables of a project in production, on a server without TLS."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "loaded",
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "SECURE_SSL_REDIRECT": "false",
+        "HEALTH_TOKEN": "t0ken-of-the-tests",
+        "WEB_CONCURRENCY": "2",
+        "WEB_THREADS": "8",
+        "DB_EMBEDDED": "false",
+        "DB_SSLMODE": "disable",
+        "DB_HOST": "127.0.0.1",
+        "DB_PORT": str(server.port),
+        "DB_NAME": "app",
+        "DB_USER": "app",
+        "DB_PASSWORD": PASSWORD,
+        "DB_CONNECT_TIMEOUT": str(CONNECT),
+        "DB_LOCK_TIMEOUT": str(LOCK),
+        "DB_POOL_TIMEOUT": str(POOL),
+        "DB_STATEMENT_TIMEOUT": str(STATEMENT),
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """One of its own, with the pages of the loads beside it."""
+    folder = tmp_path_factory.mktemp("outages")
+    shutil.copy(Path(__file__).parent / "pages.py", folder)
+    (folder / "loaded.py").write_text('from config.settings.production import *\n\nROOT_URLCONF = "pages"\n')
+    return render(folder)
+
+
+@pytest.fixture(scope="module")
+def server(embedded_binaries, project):
+    """A server of these tests' own, with the project's tables and those of the pages."""
+    with postgres(embedded_binaries) as server:
+        with server.connect() as connection:
+            connection.execute(f"ALTER SYSTEM SET max_connections = {CONNECTIONS}")
+            connection.execute(f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'")
+            connection.execute("CREATE DATABASE app OWNER app")
+        server.stop("fast")
+        server.launch()
+        manage(project, "migrate", **production(server), PYTHONPATH=str(project.parents[1]))
+        with server.connect("app") as connection:
+            connection.execute("GRANT pg_write_server_files TO app")
+            connection.execute(f"SET ROLE app; {TABLES}")
+        yield server
+
+
+@pytest.fixture
+def serve(project, server):
+    """Return what serves the project inside a block, in one of the ways to connect."""
+
+    @contextlib.contextmanager
+    def serve(way, port=server.port, before=(), **environment):
+        values = production(server) | {"DB_PORT": str(port), "PORT": str(free_port())}
+        values |= {"PYTHONPATH": str(project.parents[1]), **environment}
+        command = [*before, sys.executable, "manage.py", "serve", *(["--asgi"] if way == "pool" else [])]
+        with contextlib.ExitStack() as stack:
+            if way == "pgbouncer":
+                direct = {"DB_DIRECT_HOST": "127.0.0.1", "DB_DIRECT_PORT": str(server.port)}
+                stack.enter_context(limits_of_the_role(server))
+                bouncer = stack.enter_context(pgbouncer(port))
+                values |= {"DB_PGBOUNCER": "true", "DB_PORT": str(bouncer), **direct}
+            process, log = stack.enter_context(running(*command, cwd=project, **values))
+            site = Site(int(values["PORT"]), process, log)
+            wait_until(lambda: process.poll() is not None or site.serves(int(values["WEB_CONCURRENCY"])), 60)
+            assert process.poll() is None, log.read_text()
+            try:
+                yield site
+            finally:  # what a failure is explained by
+                print(
+                    *(f"{line['timestamp']} {line['event']}" for line in site.lines() if line["level"] != "info"),
+                    sep="\n",
+                )
+
+    return serve
+
+
+@contextlib.contextmanager
+def limits_of_the_role(server):
+    """Give the role what holds behind pgbouncer, which passes on none of a client's own."""
+    limits = {"lock_timeout": LOCK, "statement_timeout": STATEMENT, "client_connection_check_interval": 1}
+    with server.connect() as connection:
+        for name, seconds in limits.items():
+            connection.execute(f"ALTER ROLE app SET {name} = '{seconds}s'")
+    try:
+        yield
+    finally:
+        with server.connect() as connection:
+            connection.execute("ALTER ROLE app RESET ALL")
+
+
+@contextlib.contextmanager
+def pgbouncer(port):
+    """Run a pgbouncer in transaction mode before the port; it tries again at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        users, own = Path(folder, "users.txt"), free_port()
+        users.write_text(f'"app" "{PASSWORD}"\n')
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": own,
+            "unix_socket_dir": "",
+            "auth_type": "scram-sha-256",
+            "auth_file": users,
+            "pool_mode": "transaction",
+            "max_client_conn": 300,
+            "server_login_retry": 0.1,  # instead of 15 seconds, for which it does not see that the server is back
+            "query_wait_timeout": CONNECT,
+        }
+        configuration = Path(folder, "pgbouncer.ini")
+        configuration.write_text(
+            f"[databases]\napp = host=127.0.0.1 port={port} password={PASSWORD}\n[pgbouncer]\n"
+            + "".join(f"{name} = {value}\n" for name, value in settings.items())
+        )
+        user = become("nobody") if os.geteuid() == 0 else []
+        with running(*user, "pgbouncer", configuration, cwd="/") as (process, log):
+            wait_until(lambda: "process up" in log.read_text() or process.poll() is not None)
+            assert process.poll() is None, log.read_text()
+            yield own
+
+
+class Site:
+    """A project that is being served, by the process that `manage.py serve` became."""
+
+    def __init__(self, port, process, log):
+        self.port, self.process, self.log = port, process, log
+
+    def ask(self, page, **headers):
+        return ask(self.port, page, **headers)
+
+    def burst(self, page, clients, each=1):
+        return burst(self.port, page, clients, each)
+
+    def load(self, clients=CROWD, **options):
+        return Load(self.port, clients, **options)
+
+    def workers(self):
+        return children(self.process.pid)
+
+    def serves(self, workers):
+        """Tell whether so many processes answer."""
+        answers = self.burst("who", clients=2 * workers).where(status=200)
+        return len({answer.text for answer in answers}) == workers
+
+    def lines(self):
+        """Return what was logged, as far as it is the project's."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def trouble(self):
+        return [line for line in self.lines() if line["level"] in ("error", "critical")]
+
+    def causes(self):
+        return {line["cause"] for line in self.trouble() if "cause" in line}
+
+
+def children(parent):
+    """Return the ids of the processes that a process has started."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            state, ppid = file.read_text().rpartition(")")[2].split()[:2]
+            if int(ppid) == parent and state != "Z":
+                found.append(int(file.parent.name))
+    return found
+
+
+def tell(request, answers, text=""):
+    name = request.node.name.removeprefix("test_")
+    print(f"outage: {name}: {answers}{'; ' if text else ''}{text}")
+
+
+# What holds of every outage.
+
+
+def assert_quiet(site):
+    """Each process has told of trouble at most once in a second, with the cause and without a traceback."""
+    trouble = site.trouble()
+    assert all(line["logger"].startswith("apps.core") and line["cause"] for line in trouble)
+    assert "Traceback" not in site.log.read_text()
+    times = [datetime.datetime.fromisoformat(line["timestamp"]).timestamp() for line in trouble]
+    for first, too_many in zip(times, times[2:], strict=False):  # of two processes
+        assert too_many - first > 0.9
+
+
+def delay(answers):
+    """Return the seconds that a machine in use by others adds to anything: those of a page that needs no data."""
+    return answers.where("static").slowest(0.99)
+
+
+def assert_data_free_pages_served(answers):
+    assert answers.where("static").statuses().keys() == {200}
+    assert delay(answers) < ALLOWANCE
+
+
+def assert_only_away(answers, gone, back):
+    """Requests failed by 503 only, and only while the database was away."""
+    failed = Answers(answer for answer in answers if answer.status != 200)
+    assert failed.statuses().keys() <= {503}, failed.where(status=0)[:3]
+    assert not failed.where(ended_before=gone)
+    late = failed.where(ended_after=back + BACK + delay(answers))
+    assert not late, [
+        f"{answer.page} after {answer.ended - back:.2f} s, begun {answer.begun - back:.2f}" for answer in late
+    ]
+    assert_data_free_pages_served(answers)
+
+
+def assert_no_longer(answers, gone, seconds):
+    """No request took longer than the timeouts allow, from the moment at which the database went."""
+    slow = [answer for answer in answers.where(ended_after=gone) if answer.seconds > seconds + ALLOWANCE]
+    assert not slow, [
+        f"{answer.page} {answer.status} begun {answer.begun - gone:.2f}, {answer.seconds:.2f} s" for answer in slow
+    ]
+
+
+def assert_kept(server, answers):
+    """Whatever was acknowledged has been written."""
+    with server.connect("app") as connection:
+        kept = {number for (number,) in connection.execute("SELECT number FROM ledger")}
+    written = answers.where("write/{}", status=200).numbers()
+    assert written
+    assert written <= kept
+
+
+def find_busy(server, seconds=0):
+    """Return what the project's sessions have been at for some time."""
+    with server.connect() as connection:
+        found = "SELECT pid, state, wait_event, query FROM pg_stat_activity WHERE usename = 'app' AND state <> 'idle'"
+        return connection.execute(f"{found} AND clock_timestamp() - query_start >= '{seconds} s'").fetchall()
+
+
+def assert_nothing_left_running(server, seconds=5):
+    """For some seconds what was going on may end."""
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not find_busy(server, 0.5), seconds)
+    assert find_busy(server, 0.5) == []
+
+
+def first_served(answers, back):
+    """Return the seconds after which the database's return was seen by somebody."""
+    served = [answer.ended for page in NEEDS_DATA for answer in answers.where(page, status=200, ended_after=back)]
+    return min(served) - back
+
+
+# What happens to a server.
+
+
+def wait_for_connection(server):
+    while True:
+        try:
+            server.connect().close()
+        except psycopg.OperationalError:
+            time.sleep(0.005)
+        else:
+            return time.monotonic()
+
+
+def restart(server, mode, pause=0):
+    """Stop and start the server; return when it was there last, and when it accepted connections again."""
+    gone = time.monotonic()
+    server.stop(mode)
+    time.sleep(pause)
+    with ThreadPoolExecutor(1) as pool:
+        launched = pool.submit(server.launch)
+        back = wait_for_connection(server)
+        launched.result()
+    return gone, back
+
+
+@contextlib.contextmanager
+def freeze(server):
+    """Stop all processes of the server inside the block, as a machine does that has lost its disk."""
+    main = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(main, signal.SIGSTOP)
+    frozen = children(main)
+    for process in frozen:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in (*frozen, main):
+            os.kill(process, signal.SIGCONT)
+
+
+def end_sessions(server):
+    with server.connect() as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+
+
+class Relay:
+    """Passes bytes on to a server, until it is told to do something else to new connections and old."""
+
+    def __init__(self, target):
+        self.target, self.mode, self.clients = target, "pass", set()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.thread = threading.Thread(target=self.accept)
+
+    def accept(self):
+        with ThreadPoolExecutor(100) as pool, contextlib.suppress(OSError):  # the end of the block
+            while True:
+                pool.submit(self.treat, self.listener.accept()[0])
+
+    def treat(self, client):
+        with client, contextlib.suppress(OSError):
+            self.clients.add(client)
+            if self.mode == "reset":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif self.mode == "silent":
+                while client.recv(1024):
+                    pass
+            else:
+                with socket.create_connection(("127.0.0.1", self.target)) as server:
+                    carry(client, server)
+        self.clients.discard(client)
+
+    def switch(self, mode):
+        """End what goes through it; from now on do as the mode says."""
+        self.mode = mode
+        for client in list(self.clients):
+            with contextlib.suppress(OSError):  # it has just ended
+                client.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.switch("reset")
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+
+
+def carry(client, server):
+    while True:
+        for source in select.select([client, server], [], [])[0]:
+            data = source.recv(65536)
+            if not data:
+                return
+            (server if source is client else client).sendall(data)
+
+
+# The server restarts, stops or freezes.
+
+
+@EVERY_WAY
+def test_restart_while_idle(request, way, serve, server):
+    """No request fails, whichever thread of whichever process answers it."""
+    with serve(way) as site:
+        answers = site.burst("slow/0.05", clients=8, each=5)
+        restart(server, "fast")
+        answers += site.burst("slow/0.05", clients=8, each=5)
+        tell(request, answers)
+        assert answers.statuses() == {200: 80}
+        assert site.trouble() == []
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_restart_under_load(request, way, mode, serve, server):
+    with serve(way) as site:
+        with site.load() as load:
+            time.sleep(1)
+            gone, back = restart(server, mode)
+            time.sleep(1.5)
+        away = f"away {back - gone:.2f} s, served after another {first_served(load.answers, back):.2f} s"
+        tell(request, load.answers, f"{away}, {len(site.trouble())} lines")
+        assert_only_away(load.answers, gone, back)
+        # Only what had begun may have failed, one request of each client, unless pgbouncer gives out dead connections.
+        if back - gone < PATIENCE - BACK and way != "pgbouncer":
+            assert len(load.answers.where(status=503)) <= sum(CROWD.values()) - CROWD["static"]
+        assert_kept(server, load.answers)
+        assert_quiet(site)
+
+
+@EVERY_WAY
+def test_ten_seconds_without_a_database(request, way, serve, server):
+    with serve(way) as site:
+        with site.load() as load:
+            time.sleep(1)
+            gone, back = restart(server, "fast", pause=10)
+            time.sleep(1.5)
+        away = f"away {back - gone:.2f} s, served after another {first_served(load.answers, back):.2f} s"
+        tell(request, load.answers, f"{away}, {len(site.trouble())} lines")
+        assert_only_away(load.answers, gone, back)
+        assert_no_longer(load.answers, gone, PATIENCE + {"pool": POOL, "pgbouncer": CONNECT}.get(way, 0))
+        assert first_served(load.answers, back) < BACK + delay(load.answers)
+        assert_kept(server, load.answers)
+        assert_quiet(site)
+        assert site.causes() <= {"refused", "terminated", "connection_lost", "starting_or_stopping", "pool_exhausted"}
+
+
+@EVERY_WAY
+def test_frozen_server(request, way, serve, server):
+    """Whoever was caught by it is freed in time, others are refused at once, and all is well when it goes on."""
+    with serve(way) as site:
+        with site.load() as load:
+            time.sleep(1)
+            gone = time.monotonic()
+            with freeze(server):
+                time.sleep(7)
+            back = wait_for_connection(server)
+            time.sleep(1.5)
+        slowest = load.answers.where(ended_after=gone).slowest()
+        served = first_served(load.answers, back)
+        tell(
+            request, load.answers, f"slowest {slowest:.2f} s, served after {served:.2f} s, {len(site.trouble())} lines"
+        )
+        assert_only_away(load.answers, gone, back)
+        # Twice, for one that was caught in its COMMIT: Django connects again to find nothing to end.
+        assert_no_longer(load.answers, gone, PATIENCE + 2 * CONNECT)
+        assert served < BACK + delay(load.answers)
+        assert_nothing_left_running(server)
+        assert_kept(server, load.answers)
+        assert_quiet(site)
+        assert site.causes() <= {"timeout", "connection_lost", "pool_exhausted"}
+
+
+@pytest.mark.parametrize(
+    ("way", "mode"), [*((way, "silent") for way in WAYS), ("persistent", "reset"), ("pool", "reset")]
+)
+def test_database_accepts_and_does_not_answer(request, way, mode, serve, server):
+    with Relay(server.port) as relay, serve(way, relay.port) as site:
+        with site.load() as load:
+            time.sleep(1)
+            gone = time.monotonic()
+            relay.switch(mode)
+            time.sleep(4)
+            relay.switch("pass")
+            back = time.monotonic()
+            time.sleep(1.5)
+        slowest = load.answers.where(ended_after=gone).slowest()
+        tell(request, load.answers, f"slowest {slowest:.2f} s, {len(site.trouble())} lines")
+        assert_only_away(load.answers, gone, back)
+        assert_no_longer(load.answers, gone, CONNECT + (PATIENCE if way == "pgbouncer" else 0))
+        assert_quiet(site)
+
+
+@BOTH_SERVERS
+def test_worker_is_replaced_during_an_outage(request, way, serve, server):
+    """As one is after so many requests: the server stays, since one that ends serves no page at all."""
+    with serve(way) as site:
+        with site.load({"one": 2, "static": 2}) as load:
+            server.stop("fast")
+            try:
+                lost = site.workers()[0]
+                os.kill(lost, signal.SIGKILL)
+                time.sleep(5)
+            finally:
+                server.launch()
+            back = time.monotonic()
+            time.sleep(2)
+        tell(request, load.answers, f"{len(site.trouble())} lines")
+        assert site.process.poll() is None
+        served = load.answers.where(begun_after=back + ALLOWANCE)
+        assert served.statuses() == {200: len(served)}
+        assert load.answers.where("static", status=200).slowest(0.99) < ALLOWANCE
+        assert len(load.answers.where(status=0)) <= 4  # those that the lost one was at
+        wait_until(lambda: site.serves(2), 20)
+
+
+# The server is there, but not for everybody.
+
+
+@EVERY_WAY
+def test_locked_table(request, way, serve, server):
+    """
+    Requests for it end by the lock's timeout; pages that do not need it are as fast as before.
+
+    A machine that others use may disturb one measurement, so there are three at most.
+    """
+    with serve(way) as site:
+        for _ in range(3):
+            unrelated, stuck, before, during = measure_lock(site, server)
+            times = f"p99 {before * 1000:.1f} ms before, {during * 1000:.1f} ms while locked"
+            tell(request, unrelated + stuck, times)
+            assert unrelated.statuses().keys() == {200}
+            assert stuck.statuses().keys() == {503}
+            assert all(LOCK <= answer.seconds < LOCK + ALLOWANCE for answer in stuck)
+            if during <= 2 * before:
+                break
+        assert during <= 2 * before
+        assert site.causes() == {"locked"}
+        assert_quiet(site)
+        assert site.ask("guarded").status == 200
+
+
+def measure_lock(site, server):
+    """Return the answers beside a locked table and at it, and the seconds for 99 % of the former before and then."""
+    with site.load({"one": 4}) as load:
+        time.sleep(4)
+        begun = time.monotonic()
+        with server.connect("app") as holder, holder.transaction():
+            holder.execute("LOCK TABLE guarded")
+            with site.load({"guarded": 8}) as stuck:  # half as many as there are threads
+                time.sleep(8)
+            assert_nothing_left_running(server)
+        ended = time.monotonic()
+    before = load.answers.where(ended_before=begun).slowest(0.99)
+    return load.answers, stuck.answers, before, load.answers.where(ended_after=begun, ended_before=ended).slowest(0.99)
+
+
+@contextlib.contextmanager
+def all_slots_taken(server):
+    with server.connect() as connection:
+        connection.execute(f"CREATE ROLE others LOGIN PASSWORD '{PASSWORD}'")
+    with contextlib.ExitStack() as taken:
+        with contextlib.suppress(psycopg.OperationalError):
+            for _ in range(CONNECTIONS):
+                where = {"host": "127.0.0.1", "port": server.port, "user": "others", "password": PASSWORD}
+                taken.enter_context(psycopg.connect(**where, dbname="postgres"))
+            pytest.fail("There is no end of slots.")
+        yield
+    wait_until(lambda: drop_role(server))
+
+
+def drop_role(server):
+    with server.connect() as connection, contextlib.suppress(psycopg.errors.ObjectInUse):
+        connection.execute("DROP ROLE others")
+        return True
+
+
+@BOTH_SERVERS
+def test_all_slots_taken_by_others(request, way, serve, server):
+    """Who has a connection goes on; who needs another one is refused, and no longer than there is none."""
+    limits = {"DB_POOL_MAX_SIZE": "4", "DB_POOL_TIMEOUT": "1"}
+    with serve(way, WEB_CONCURRENCY="1", WEB_THREADS="4", **limits) as site:
+        assert site.ask("one").status == 200
+        with all_slots_taken(server):
+            answers = site.burst("slow/1", clients=4, each=2)
+        after = site.burst("slow/0.2", clients=4)
+        tell(request, answers, f"afterwards {after}")
+        assert answers.statuses().keys() == {200, 503}
+        assert answers.where(status=200)
+        assert "too_many_connections" in site.causes()
+        assert after.statuses() == {200: 4}
+        assert_quiet(site)
+
+
+def set_password(server, password):
+    with server.connect() as connection:
+        connection.execute(f"ALTER ROLE app PASSWORD '{password}'")
+
+
+@EVERY_WAY
+def test_password_is_another_one(request, way, serve, server):
+    with serve(way) as site:
+        with site.load() as load:
+            time.sleep(1)
+            gone = time.monotonic()
+            set_password(server, OTHER)
+            end_sessions(server)
+            time.sleep(3)
+            set_password(server, PASSWORD)
+            back = time.monotonic()
+            time.sleep(1.5)
+        tell(request, load.answers, f"{len(site.trouble())} lines, {sorted(site.causes())}")
+        refused = [answer for page in NEEDS_DATA for answer in load.answers.where(page, ended_after=gone + 1)]
+        assert Answers(refused).where(ended_before=back).statuses().keys() == {503}
+        assert_only_away(load.answers, gone, back)
+        assert_quiet(site)
+        if way != "pgbouncer":  # which does not tell
+            assert "authentication_failed" in site.causes()
+
+
+RESOLVED = "127.0.0.1 localhost\n127.0.0.1 database.invalid\n"
+
+
+@BOTH_SERVERS
+def test_name_is_not_known_any_more(request, way, serve, server, tmp_path):
+    """In a view of the file system of the project's own, where nobody answers questions about names."""
+    (tmp_path / "hosts").write_text(RESOLVED)
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    mounts = "".join(f"mount --bind {tmp_path}/{name} /etc/{name}\n" for name in ("hosts", "resolv.conf"))
+    unshare = "unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])
+    before = [*unshare, "sh", "-ec", f'{mounts}exec "$@"', "sh"]
+    with serve(way, before=before, DB_HOST="database.invalid") as site:
+        with site.load() as load:
+            time.sleep(1)
+            gone = time.monotonic()
+            (tmp_path / "hosts").write_text("")
+            end_sessions(server)
+            time.sleep(3)
+            (tmp_path / "hosts").write_text(RESOLVED)
+            back = time.monotonic()
+            time.sleep(1.5)
+        tell(request, load.answers, f"{len(site.trouble())} lines, {sorted(site.causes())}")
+        assert_only_away(load.answers, gone, back)
+        assert "host_unknown" in site.causes()
+        assert_quiet(site)
+
+
+# What takes long.
+
+
+@EVERY_WAY
+def test_slow_query_and_lock_end_by_their_own_timeouts(request, way, serve, server):
+    """The one by 500, since it is the page's fault, the other by 503; no worker is replaced for it."""
+    with serve(way) as site, ThreadPoolExecutor(2) as pool:
+        workers = set(site.workers())
+        with server.connect("app") as holder, holder.transaction():
+            holder.execute("LOCK TABLE guarded")
+            slow, locked = pool.map(site.ask, ["slow/30", "guarded"])
+            assert_nothing_left_running(server)
+        tell(request, Answers([slow, locked]), f"after {slow.seconds:.2f} s and {locked.seconds:.2f} s")
+        assert (slow.status, locked.status) == (500, 503)
+        assert STATEMENT <= slow.seconds < STATEMENT + ALLOWANCE
+        assert LOCK <= locked.seconds < LOCK + ALLOWANCE
+        assert set(site.workers()) == workers
+
+
+@EVERY_WAY
+def test_query_ends_with_its_process(request, way, serve, server):
+    with serve(way, WEB_CONCURRENCY="1") as site, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(site.ask, "slow/4.5")
+        wait_until(lambda: find_busy(server))
+        (worker,) = site.workers()
+        os.kill(worker, signal.SIGKILL)
+        begin = time.monotonic()
+        wait_until(lambda: not find_busy(server), 3)
+        tell(request, Answers([asked.result()]), f"its query ended after {time.monotonic() - begin:.2f} s")
+        wait_until(lambda: site.ask("one").status == 200)
+
+
+@BOTH_SERVERS
+def test_server_that_is_told_to_end_finishes_its_requests(request, way, serve, server):
+    with serve(way) as site, ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(site.ask, page) for page in ("busy/3", "slow/3")]
+        wait_until(lambda: find_busy(server))
+        site.process.terminate()
+        answers = Answers(answer.result() for answer in asked)
+        assert site.process.wait(10) == 0
+        tell(request, answers, f"slowest {answers.slowest():.2f} s")
+        assert answers.statuses() == {200: 2}
+        assert_nothing_left_running(server)
+
+
+# More clients than connections.
+
+
+@pytest.mark.parametrize("clients", [8, 40, 200])
+def test_clients_beyond_the_pool(request, clients, serve, server):
+    """All are answered; each process has no more connections than its pool, and one to ask why it is slow."""
+    pages = {"one": clients // 2, "ten": clients // 4, "write/{}": clients // 4}
+    with serve("pool", DB_POOL_MAX_SIZE="8", DB_POOL_TIMEOUT="5") as site:
+        with site.load(pages) as load:
+            most = max(count_sessions(server, seconds=3))
+        tell(request, load.answers, f"p99 {load.answers.slowest(0.99):.2f} s, {most} connections at most")
+        assert load.answers.statuses().keys() == {200}
+        assert most <= 2 * (8 + 1)
+        assert_kept(server, load.answers)
+        assert site.trouble() == []
+
+
+def count_sessions(server, seconds):
+    """Return how many the project has, again and again."""
+    deadline = time.monotonic() + seconds
+    with server.connect() as connection:
+        while time.monotonic() < deadline:
+            yield connection.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'").fetchone()[0]
+            time.sleep(0.05)
+
+
+def test_figures_of_the_pool_are_shown(serve):
+    with serve("pool", WEB_CONCURRENCY="1", DB_POOL_MAX_SIZE="3", DB_POOL_TIMEOUT="0.5") as site:
+        with site.load({"slow/2": 5}, requests=1) as load:
+            load.join()
+        assert load.answers.statuses() == {200: 3, 503: 2}
+        report = json.loads(site.ask("health/ready", Authorization="Bearer t0ken-of-the-tests").text)
+        figures = report["databases"]["default"]["pool"]
+        assert figures == {"size": 3, "maximum": 3, "available": 3, "waiting": 0, "timeouts": 2}
+        assert site.causes() == {"pool_exhausted"}
+        assert "pool" not in site.ask("health/ready").text
+
+
+# What is said.
+
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+JSON = {"Accept": "application/json"}
+
+
+@EVERY_WAY
+def test_answers_while_there_is_no_database(way, serve, server):
+    with serve(way) as site:
+        server.stop("fast")
+        try:
+            for page in ("one", "lazy", "later", "write/1"):
+                assert_unavailable(site.ask(page, **HTML), "text/html")
+                assert_unavailable(site.ask(page, **JSON), "application/json")
+            statuses = {
+                page: site.ask(page).status for page in ("static", "broken", "nowhere", "health/live", "health/ready")
+            }
+        finally:
+            server.launch()
+        wait_until(lambda: site.ask("one").status == 200, BACK + ALLOWANCE)
+        assert statuses == {"static": 200, "broken": 503, "nowhere": 404, "health/live": 200, "health/ready": 503}
+
+
+def assert_unavailable(answer, kind):
+    assert (answer.status, answer.headers["Content-Type"].split(";")[0]) == (503, kind)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "no-store" in answer.headers["Cache-Control"]
+    if kind == "application/json":
+        assert json.loads(answer.text) == {"status": "unavailable"}
+    else:
+        assert "<h1>Please try again</h1>" in answer.text
+
+
+@BOTH_SERVERS
+def test_mistakes_stay_errors(request, way, serve):
+    """They are answered by 500 and logged with their tracebacks, since waiting mends none of them."""
+    with serve(way) as site, ThreadPoolExecutor(2) as pool:
+        answers = Answers(site.ask(page) for page in ("twice", "misspelt", "broken"))
+        answers += pool.map(site.ask, ["both/1/2", "both/2/1"])
+        tell(request, answers)
+        assert [answer.status for answer in answers[:3]] == [500] * 3
+        assert sorted(answer.status for answer in answers[3:]) == [200, 500]
+        logged = "".join(line.get("exception", "") for line in site.trouble())
+        for error in ("IntegrityError", "UndefinedColumn", "ValueError: broken", "deadlock detected"):
+            assert error in logged
+        assert len(site.trouble()) == 4
+
+
+def test_full_disk_is_no_mistake(serve):
+    with serve("persistent") as site:
+        assert_unavailable(site.ask("full"), "text/html")
+        assert site.causes() == {"disk_full"}
+        assert_quiet(site)
