@@ -116,7 +116,11 @@ def serve(project, server):
                 yield site
             finally:  # what a failure is explained by
                 print(
-                    *(f"{line['timestamp']} {line['event']}" for line in site.lines() if line["level"] != "info"),
+                    *(
+                        f"{line['timestamp']} {line['event']} {line.get('exception', '')}"
+                        for line in site.lines()
+                        if line["level"] != "info"
+                    ),
                     sep="\n",
                 )
 

@@ -99,7 +99,9 @@ def is_unavailable(error: BaseException) -> bool:
     origin = find_origin(error)
     sqlstate = getattr(origin, "sqlstate", None)
     if sqlstate in AMBIGUOUS:  # of psycopg or its pool, which got no connection or lost it, or of pgbouncer
-        return isinstance(origin, OperationalError | psycopg.OperationalError | psycopg.InterfaceError)
+        # Of the last two kinds where the server went without a word, or in the middle of one.
+        plain = type(origin) is psycopg.DatabaseError
+        return plain or isinstance(origin, OperationalError | psycopg.OperationalError | psycopg.InternalError)
     return sqlstate in UNAVAILABLE
 
 
