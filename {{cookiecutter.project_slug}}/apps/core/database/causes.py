@@ -198,7 +198,8 @@ TABLE: Mapping[Cause, Row] = {
         frozenset({"08000", "08001", "08003", "08004", "08006", "08007"}),
         r"server closed the connection|Connection reset by peer|Broken pipe|the connection is (closed|lost)|"
         r"received invalid response to SSL negotiation|expected authentication request|"
-        r"could not (receive|send) data|SSL connection has been closed|SSL SYSCALL|no connection to the server$|received \d+ results from command|"
+        r"could not (receive|send) data|SSL connection has been closed|SSL SYSCALL|"
+        r"no connection to the server$|received \d+ results from command|"
         r"server login (has been failing|failed)|pgbouncer cannot connect to server|server conn crashed",
     ),
     Cause.UNKNOWN: Row("The database cannot be used: {error}.", "Read the server's log", True),
