@@ -14,4 +14,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 
 application = get_asgi_application()
 
-check_before_serving()
+if not process.replaces_another:
+    check_before_serving()

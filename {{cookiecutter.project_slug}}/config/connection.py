@@ -5,7 +5,7 @@ from typing import Any
 
 import certifi
 
-from apps.core.database.probe import check_pooled
+from apps.core.database.connection import check_pooled
 from config import process
 from config.environment import config, seconds
 from config.process import Role

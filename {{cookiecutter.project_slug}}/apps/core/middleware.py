@@ -9,8 +9,9 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse
 
 from . import views
+from .database.connection import let_go
 from .database.diagnosis import is_unavailable
-from .database.outage import let_go, watch
+from .database.outage import watch
 from .readiness import readiness
 
 GetResponse = Callable[[HttpRequest], HttpResponse]

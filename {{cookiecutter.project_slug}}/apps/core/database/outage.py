@@ -6,24 +6,19 @@ thread asks in their place as soon as a request fails or takes long. While the d
 are refused at once, those that wait for it in vain are cut off, and that thread sees it return.
 """
 
-import contextlib
 import logging
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import Error as PsycopgError
-from psycopg import pq
 
 from .causes import Cause
+from .connection import ask_behind, drop_if_lost, read_timeout, shut_down
 from .diagnosis import Diagnosis, diagnose, is_unavailable
 from .health import FAILURES
-from .probe import QUESTION, ask, is_quiet, probe
+from .probe import probe
 
 logger = logging.getLogger(__name__)
 
@@ -195,50 +190,6 @@ class Watch:
             for connection, begun in self.waiting.items():
                 if begun < self.asked and connection.connection:
                     shut_down(connection.connection.pgconn)
-
-
-def drop_if_lost(connection: BaseDatabaseWrapper) -> None:
-    """Close the connection that the thread has kept, if it has one, where that is lost; asks only where in doubt."""
-    kept = connection.connection
-    if kept and not kept.closed and is_quiet(kept):
-        connection.health_check_done = True  # type: ignore[attr-defined]  # Django's, which is a round trip
-    connection.close_if_health_check_failed()
-
-
-def ask_behind(connection: BaseDatabaseWrapper) -> None:
-    """Raise what psycopg raises unless pgbouncer has a server: it accepts and keeps clients when it has none, too."""
-    try:
-        ask(connection.connection.pgconn, QUESTION, time.monotonic() + read_timeout(connection))
-    except PsycopgError:
-        connection.close()
-        raise
-
-
-def read_timeout(connection: BaseDatabaseWrapper) -> float:
-    """Return the seconds for which DB_CONNECT_TIMEOUT waits for a server that does not answer."""
-    return float(connection.settings_dict["OPTIONS"].get("connect_timeout", SLOW))
-
-
-def let_go(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    """
-    Execute a query; close the connection where the query has lost it.
-
-    Otherwise Django would connect anew at the end of the request's transaction, only to find nothing to end.
-    """
-    try:
-        return execute(sql, params, many, context)
-    except Error:
-        connection = context["connection"]
-        if connection.connection and connection.connection.closed:
-            connection.close()
-        raise
-
-
-def shut_down(connection: pq.abc.PGconn) -> None:
-    """Make who waits for an answer on this connection see it as lost; one on which nobody waits is left alone."""
-    if connection.transaction_status == pq.TransactionStatus.ACTIVE:
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.socket)) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
 
 
 watch = Watch(DEFAULT_DB_ALIAS)

@@ -1,13 +1,12 @@
 """One bounded question to one database: whether it answers, and what it is."""
 
-import selectors
 import threading
 import time
 from typing import NamedTuple
 
 from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import Connection, DatabaseError, OperationalError, conninfo, errors, pq
+from psycopg import DatabaseError, OperationalError, conninfo, errors, pq
 from psycopg_pool import PoolTimeout
 
 from .deadline import remaining, too_late, wait
@@ -15,7 +14,6 @@ from .lookup import resolve
 
 # Of psycopg's and Django's, which libpq does not know.
 NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
-CHECK_TIMEOUT = 2.0  # seconds
 LEAST_SHARE = 0.1  # of its time, which who waited for somebody else's question still needs to put one
 OLDEST_SERVER = 15
 QUESTION = b"SELECT 1"
@@ -99,29 +97,6 @@ def ask_pool(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
             return ask(pooled.pgconn, question, deadline)
     except PoolTimeout:
         ask_anew(connection, question, deadline)
-        raise
-
-
-def is_quiet(connection: Connection) -> bool:
-    """
-    Tell whether an open connection has nothing to read, so that it need not be asked whether it still works.
-
-    A server that ends it says so or hangs up, and the system hangs up for one that left the network: see keepalives.
-    """
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection.fileno(), selectors.EVENT_READ)
-        return not selector.select(0)
-
-
-def check_pooled(connection: Connection) -> None:
-    """Raise what psycopg raises unless the connection works; the pool's own check could wait for ever."""
-    try:
-        if not is_quiet(connection):
-            ask(connection.pgconn, QUESTION, time.monotonic() + CHECK_TIMEOUT)
-    except DatabaseError:
-        # The others are likely to be lost, too, and for each but the first the pool would wait a second.
-        if pool := connection._pool:  # noqa: SLF001  as Django does
-            pool.drain()  # type: ignore[attr-defined]
         raise
 
 

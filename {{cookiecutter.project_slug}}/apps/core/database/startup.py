@@ -10,8 +10,6 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
-from config import process
-
 from .causes import TABLE, Cause
 from .health import TIMEOUT, DatabaseHealthCheck
 
@@ -45,16 +43,12 @@ def check_before_serving() -> None:
     """
     Warn in development and refuse in production when the database is not usable.
 
-    A process that replaces another serves in any case.
-
     For WSGI and ASGI, after the application is made: an error here ends the server instead of one worker after another.
     Raises ImproperlyConfigured where settings of connections contradict each other.
     """
     if faults := [fault for fault in run_checks(tags=[CONNECTIONS]) if fault.is_serious()]:
         raise ImproperlyConfigured(" ".join(f"{fault.id}: {fault.msg} {fault.hint}" for fault in faults))
     try:
-        if process.replaces_another:
-            return
         if settings.DEBUG:
             DatabaseReadyCheck.check_and_warn()
         else:
