@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
+import psycopg_pool
 import pytest
 from conftest import PASSWORD, TEMPLATE, become, certify, free_port, postgres, run, running, unpack, wait_until
 from hypothesis import example, given
@@ -971,6 +972,29 @@ def test_every_code_of_trouble_has_its_cause(checked, code):
     error = psycopg.errors.lookup(code)('database "x" does not exist' if code not in ("08P01", "28000") else "x")
     cause = CODES.get(code) or CODES[code[:2]]
     assert checked.code.diagnosis.diagnose(error, {}).cause == cause
+
+
+def test_state_of_the_database_is_told_from_a_mistake(checked):
+    """Every error of a query that psycopg knows, by its code; what is not the query's fault is worth another try."""
+    is_unavailable = checked.code.diagnosis.is_unavailable
+    codes = {code for value in vars(psycopg.errors).values() if isinstance(code := getattr(value, "sqlstate", 0), str)}
+    assert len(codes) > 200
+    assert {code for code in codes if is_unavailable(psycopg.errors.lookup(code)("x"))} == {
+        *("08000", "08001", "08003", "08004", "08006", "08007"),  # the connection
+        "08P01",  # pgbouncer, for everything
+        *("25006", "28000"),  # a standby, and a refusal
+        *("53100", "53200", "53300"),  # disk, memory, connections
+        "55P03",  # a lock
+        *("57P01", "57P02", "57P03", "57P05"),  # the server or somebody's order
+    }
+
+
+def test_error_without_a_code_is_the_connection_s_unless_the_caller_made_it(checked):
+    is_unavailable = checked.code.diagnosis.is_unavailable
+    lost = psycopg.OperationalError, psycopg.InternalError, psycopg.DatabaseError, psycopg_pool.PoolTimeout
+    assert all(is_unavailable(error("x")) for error in lost)
+    mistaken = psycopg.ProgrammingError, psycopg.InterfaceError, psycopg.DataError, psycopg.NotSupportedError
+    assert not any(is_unavailable(error("x")) for error in (*mistaken, ValueError))
 
 
 # What could be said, about whatever names.

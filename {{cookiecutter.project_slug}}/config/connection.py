@@ -1,6 +1,7 @@
 """How this process connects to PostgreSQL: what the DB_* variables and its role make of OPTIONS."""
 
 import ssl
+import sys
 from typing import Any
 
 import certifi
@@ -64,8 +65,9 @@ def build_limits() -> dict[str, int]:
     if process.role == Role.MIGRATE:
         # While a change of a table waits for its lock, everybody else waits behind it.
         limits["lock_timeout"] = config("DB_MIGRATE_LOCK_TIMEOUT", default=5, cast=seconds)
-    # A query whose client has gone is ended, too.
-    limits["client_connection_check_interval"] = config("DB_CLIENT_CHECK_INTERVAL", default=1, cast=seconds)
+    # A query whose client has gone is ended, too; servers on Windows cannot tell.
+    interval = 0 if sys.platform == "win32" else 1
+    limits["client_connection_check_interval"] = config("DB_CLIENT_CHECK_INTERVAL", default=interval, cast=seconds)
     return {name: milliseconds(value) for name, value in limits.items()}
 
 
