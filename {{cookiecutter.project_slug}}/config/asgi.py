@@ -14,5 +14,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 
 application = get_asgi_application()
 
-if not process.replaces_another:
+if not process.checked:
     check_before_serving()

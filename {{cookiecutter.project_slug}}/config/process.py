@@ -23,9 +23,10 @@ role = Role.COMMAND
 name = Path(sys.argv[0]).stem
 direct = False
 
-# Whether it takes the place of a process that served: then there is somebody to serve, whatever has become of the
-# database, and a server one of whose workers cannot start ends altogether.
-replaces_another = False
+# Whether somebody looked at the databases in its place: `serve` did, or the worker that it replaces. Whatever has become
+# of them since, there are pages to serve, and gunicorn ends altogether when a worker cannot start.
+checked = False
+CHECKED = "DATABASES_CHECKED"  # the variable by which `serve` says so
 
 
 def begin(new_role: Role, new_name: str = "", *, go_direct: bool = False) -> None:

@@ -40,5 +40,5 @@ logger_class = "config.server_log.Logger"
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Tell a worker, which gunicorn numbers from 1 on, whether it is one of the first."""
-    process.replaces_another = worker.age > server.cfg.workers
+    """Tell a worker whether it has to look at the databases; gunicorn numbers workers from 1 on."""
+    process.checked = process.CHECKED in os.environ or worker.age > server.cfg.workers

@@ -162,8 +162,9 @@ class Watch:
             probe(self.using, read_timeout(connection), pooled=False)
         except FAILURES as error:
             self.reason = diagnose(error, connection.settings_dict)
-            # From a pool, whatever is wrong comes as a timeout: better to be refused at once.
-            away = self.reason.cause in AWAY or "pool" in connection.settings_dict["OPTIONS"]
+            # From a pool, whatever is wrong comes as a timeout: where waiting does not help, be refused at once.
+            pooled = "pool" in connection.settings_dict["OPTIONS"]
+            away = self.reason.cause in AWAY or (pooled and not self.reason.waiting_helps)
             if away and self.answered < self.asked - PROOF:
                 began = self.outage.began if self.outage else self.asked
                 self.outage = Outage(began, self.reason)

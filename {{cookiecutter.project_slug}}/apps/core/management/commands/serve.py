@@ -7,6 +7,8 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
+from config import process
+
 from .check_database import read_seconds
 
 WAIT = 30.0  # seconds
@@ -35,6 +37,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Wait and serve; ends as check_database does where the databases cannot be used."""
         call_command("check_database", wait=options["wait"], stdout=self.stdout, stderr=self.stderr)
+        os.environ[process.CHECKED] = "true"
         self.stdout.flush()
         server = [sys.executable, "-m", "gunicorn", "--config", "python:config.server"]
         os.execv(sys.executable, [*server, *(ASGI if options["asgi"] else WSGI)])  # noqa: S606  no shell is wanted
