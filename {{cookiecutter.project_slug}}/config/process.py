@@ -23,8 +23,8 @@ role = Role.COMMAND
 name = Path(sys.argv[0]).stem
 direct = False
 
-# Whether somebody looked at the databases in its place: `serve` did, or the worker that it replaces. Whatever has become
-# of them since, there are pages to serve, and gunicorn ends altogether when a worker cannot start.
+# Whether somebody looked at the databases in its place: `serve` did, or the worker that it replaces. Whatever has
+# become of them since, there are pages to serve, and gunicorn ends altogether when a worker cannot start.
 checked = False
 CHECKED = "DATABASES_CHECKED"  # the variable by which `serve` says so
 
