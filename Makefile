@@ -24,10 +24,10 @@ test: $(UV) requirements
 	$(UV) run pytest --numprocesses 2
 
 bench: demo
-	@cd demo/backend && $(UV) run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py
+	@cd demo/backend && uv run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py
 
 bench-serving: demo
-	@cd demo/backend && $(UV) run --quiet python ../../benchmarks/serving.py
+	@cd demo/backend && uv run --quiet python ../../benchmarks/serving.py
 
 lint: $(UV)
 	$(UV) run ruff check --no-cache
