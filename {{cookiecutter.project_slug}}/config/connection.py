@@ -1,5 +1,6 @@
 """How this process connects to PostgreSQL: what the DB_* variables and its role make of OPTIONS."""
 
+import math
 import ssl
 import sys
 from typing import Any
@@ -8,7 +9,7 @@ import certifi
 
 from apps.core.database.connection import check_pooled
 from config import process
-from config.environment import config, seconds
+from config.environment import config, count, seconds
 from config.process import Role
 
 PGBOUNCER = config("DB_PGBOUNCER", default=False, cast=bool) and not (process.direct and config("DB_DIRECT_HOST"))
@@ -25,7 +26,7 @@ def build_options() -> dict[str, Any]:
     options: dict[str, Any] = {
         "application_name": process.name,
         # Seconds; without it psycopg waits more than two minutes for a silent server.
-        "connect_timeout": config("DB_CONNECT_TIMEOUT", default=3 if SERVES else 10, cast=int),
+        "connect_timeout": config("DB_CONNECT_TIMEOUT", default=3 if SERVES else 10, cast=count),
         # Without these, a server that has left the network keeps its clients waiting for hours.
         "keepalives_idle": config("DB_KEEPALIVES_IDLE", default=10, cast=int),
         "keepalives_interval": 5,
@@ -86,5 +87,5 @@ def build_pool() -> dict[str, Any]:
 
 
 def milliseconds(value: float) -> int:
-    """Return seconds in PostgreSQL's unit."""
-    return round(value * 1000)
+    """Return seconds in PostgreSQL's unit, of which none means no limit."""
+    return math.ceil(value * 1000)

@@ -198,8 +198,8 @@ def test_more_connections_than_the_server_has_are_warned_of():
     assert run("manage.py", "check", "--database=default", "--fail-level=WARNING", WEB_CONCURRENCY="2").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "WEB_THREADS"])
-def test_a_server_of_nothing_is_refused(name):
+@pytest.mark.parametrize("name", ["DB_CONNECT_TIMEOUT", "WEB_CONCURRENCY", "WEB_THREADS"])
+def test_a_number_that_must_not_be_nothing_is_refused(name):
     answer = run("manage.py", "check", **{name: "0"})
     assert (answer.returncode, answer.stderr) == (1, f"{name} is '0', but must be a whole number, 1 or more.\n")
 
