@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run a management command, under development settings unless told otherwise."""
+"""Run a management command, under development settings unless told otherwise; `serve` under production's."""
 
 import os
 import sys
@@ -15,7 +15,8 @@ from config import process
 def main() -> None:
     """Run the command in `sys.argv`; what the user can mend is said without a traceback."""
     process.begin_command(sys.argv)
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.development")
+    settings = "production" if sys.argv[1:2] == ["serve"] else "development"
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", f"config.settings.{settings}")
     try:
         execute_from_command_line(sys.argv)
     except (ImproperlyConfigured, NotSupportedError, OperationalError) as error:

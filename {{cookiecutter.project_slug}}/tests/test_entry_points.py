@@ -56,6 +56,19 @@ def test_manage_runs_under_development_settings():
     assert answer.stdout == "config.settings.development\n"
 
 
+def test_serve_runs_under_production_settings_and_refuses_a_missing_database():
+    refused = run("manage.py", "serve", **dict.fromkeys(PRODUCTION, ""))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Production settings are incomplete or unsafe: SECRET_KEY is missing; ")
+    unreachable = {**PRODUCTION, "DB_HOST": "127.0.0.1", "DB_PORT": "1"}
+    answer = run("manage.py", "serve", "--wait", "0", **unreachable)
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        "CommandError: default: Could not connect to database server at 127.0.0.1:1. Please ensure PostgreSQL is "
+        "running and check DB_HOST and DB_PORT. Remedy: sudo systemctl start postgresql\n"
+    )
+
+
 def test_production_passes_its_deployment_check():
     strictly = "--deploy", "--fail-level=WARNING"
     answer = run("manage.py", "check", *strictly, "--settings=config.settings.production", **PRODUCTION)
