@@ -12,6 +12,7 @@ from apps.core.database.causes import Cause
 from apps.core.database.health import TIMEOUT
 from apps.core.database.startup import RETRY_INTERVAL, DatabaseReadyCheck, describe, wait_for_database
 from config import process
+from config.environment import seconds
 
 __all__ = ["Command", "DatabaseReadyCheck"]
 
@@ -30,16 +31,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        seconds: dict[str, Any] = {"type": read_seconds, "metavar": "SECONDS"}
-        parser.add_argument("--wait", default=0.0, help="How long to wait for the databases (default: 0).", **seconds)
+        time: dict[str, Any] = {"type": read_seconds, "metavar": "SECONDS"}
+        parser.add_argument("--wait", default=0.0, help="How long to wait for the databases (default: 0).", **time)
         parser.add_argument(
             "--retry-interval",
             default=RETRY_INTERVAL,
             help="Pause between two checks of a wait (default: %(default)s).",
-            **seconds,
+            **time,
         )
         parser.add_argument(
-            "--timeout", default=TIMEOUT, help="How long one check may take (default: %(default)s).", **seconds
+            "--timeout", default=TIMEOUT, help="How long one check may take (default: %(default)s).", **time
         )
         parser.add_argument(
             "--database", action="append", metavar="ALIAS", help="Which database; may be repeated (default: all)."
@@ -99,10 +100,7 @@ class Command(BaseCommand):
 
 def read_seconds(value: str) -> float:
     """Return a time that an option states; argparse tells the user about the ValueError."""
-    seconds = float(value)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(value)
-    return seconds
+    return seconds(value)
 
 
 read_seconds.__name__ = "number of seconds"  # what argparse calls an invalid one
