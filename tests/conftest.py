@@ -257,6 +257,9 @@ class Postgres:
             "DB_NAME": database,
             "DB_USER": "owner",
             "DB_PASSWORD": PASSWORD,
+            # One role for all, not those that a fresh `.env` names.
+            "DB_MIGRATE_USER": "",
+            "DB_ADMIN_USER": "",
         }
 
 

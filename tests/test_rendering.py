@@ -13,6 +13,7 @@ from conftest import ROOT, TEMPLATE, cookiecut, render, run, tracked_copy
 
 # The only files that hold answers; every other is copied byte by byte.
 RENDERED = {".env.example", "README.md", "pyproject.toml"}
+SECRETS = {"SECRET_KEY", "DB_PASSWORD", "DB_MIGRATE_PASSWORD", "DB_ADMIN_PASSWORD"}
 CREDIT = "Made with [cookiecutter-django-postgres](https://github.com/org/cookiecutter-django-postgres)."
 
 
@@ -79,16 +80,16 @@ def test_environment_is_private_ignored_and_fresh(project, tmp_path):
     assert ".env" in (project / ".gitignore").read_text().splitlines()
     assert one["DB_NAME"] == "backend_db"
     assert one["DB_EMBEDDED"] == "true"
-    for secret in ("SECRET_KEY", "DB_PASSWORD"):
+    for secret in SECRETS:
         assert len(one[secret]) >= 64
         assert one[secret] != other[secret]
 
 
 def test_no_secret_is_in_the_replay_file(tmp_path):
     project = render(tmp_path)
-    secrets = re.findall(r"^(?:SECRET_KEY|DB_PASSWORD)=(.{64,})$", (project / ".env").read_text(), re.MULTILINE)
+    secrets = re.findall(rf"^(?:{'|'.join(SECRETS)})=(.{{64,}})$", (project / ".env").read_text(), re.MULTILINE)
     (replay,) = (tmp_path / "replay").iterdir()
-    assert len(secrets) == 2
+    assert len(secrets) == len(SECRETS)
     assert not [secret for secret in secrets if secret in replay.read_text()]
 
 

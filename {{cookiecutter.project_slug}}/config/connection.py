@@ -66,6 +66,7 @@ def build_limits() -> dict[str, int]:
     if process.role == Role.MIGRATE:
         # While a change of a table waits for its lock, everybody else waits behind it.
         limits["lock_timeout"] = config("DB_MIGRATE_LOCK_TIMEOUT", default=5, cast=seconds)
+        limits["statement_timeout"] = config("DB_MIGRATE_STATEMENT_TIMEOUT", default=3600, cast=seconds)
     # A query whose client has gone is ended, too; servers on Windows cannot tell.
     interval = 0 if sys.platform == "win32" else 1
     limits["client_connection_check_interval"] = config("DB_CLIENT_CHECK_INTERVAL", default=interval, cast=seconds)

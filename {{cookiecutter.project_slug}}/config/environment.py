@@ -1,6 +1,7 @@
 """Reading the environment: bad values and, in production, missing ones are refused in a sentence."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import decouple
@@ -62,10 +63,30 @@ def config(name: str, default: str | float = "", cast: Callable[..., Any] = str)
         raise ImproperlyConfigured(f"{name} is {value!r}, but must be {expected}.") from None
 
 
+def secret(name: str, default: str = "") -> str:
+    """
+    Return the secret `name` or, where the variable `name`_FILE is set, what that file holds.
+
+    Raises ImproperlyConfigured for a file that cannot be read, and where both are set.
+    """
+    value, file = config(name), config(f"{name}_FILE")
+    if not file:
+        return str(value or default)
+    if value:
+        raise ImproperlyConfigured(f"{name} and {name}_FILE are both set, but only one can be meant.")
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise ImproperlyConfigured(f"{name}_FILE is {file!r}, which cannot be read: {reason}.") from None
+
+
 def require_production_values() -> None:
     """Raise ImproperlyConfigured, naming all that production lacks or must not have at once."""
-    values = {name: config(name) for name in REQUIRED_IN_PRODUCTION}
+    values = {name: secret(name) for name in REQUIRED_IN_PRODUCTION}
     problems = find_problems(values)
+    others = "DB_MIGRATE_PASSWORD", "DB_ADMIN_PASSWORD"
+    problems += [f"{name} is a development password" for name in others if secret(name) in KNOWN_PASSWORDS]
     if config("DB_EMBEDDED", default=False, cast=bool):
         problems.append("DB_EMBEDDED is on, but the embedded server is for development and tests")
     if problems:

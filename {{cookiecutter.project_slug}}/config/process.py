@@ -13,10 +13,17 @@ class Role(StrEnum):
     ASGI = "asgi"
     COMMAND = "command"
     MIGRATE = "migrate"
+    OWNER = "owner"
 
 
-# Commands that serve, or that tell about what serves.
-ROLES = {"check": Role.WSGI, "migrate": Role.MIGRATE, "runserver": Role.WSGI, "serve": Role.WSGI}
+# Commands that serve or tell about what serves, that change the schema, and that have to do with all of the data.
+ROLES = {
+    **dict.fromkeys(("check", "runserver", "serve"), Role.WSGI),
+    **dict.fromkeys(("migrate", "prepare_database"), Role.MIGRATE),
+    **dict.fromkeys(("backup_database", "database_roles", "restore_database", "verify_backup"), Role.OWNER),
+    **dict.fromkeys(("flush", "reset_db", "sqlflush", "test"), Role.OWNER),
+}
+OWNERS = {Role.MIGRATE, Role.OWNER}  # log in as DB_MIGRATE_USER, and go round a pgbouncer
 
 # Of this process, until its entry point says otherwise.
 role = Role.COMMAND
@@ -43,5 +50,5 @@ def begin_command(arguments: Sequence[str]) -> None:
     """Say that this process runs `manage.py` with these arguments."""
     command = arguments[1] if len(arguments) > 1 else "help"
     new_role = Role.ASGI if "--asgi" in arguments else ROLES.get(command, Role.COMMAND)
-    go_direct = new_role == Role.MIGRATE or "--direct" in arguments
+    go_direct = new_role in OWNERS or "--direct" in arguments
     begin(new_role, f"manage.py {command}", go_direct=go_direct)

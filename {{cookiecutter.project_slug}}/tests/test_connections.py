@@ -88,7 +88,8 @@ def test_no_switch_loses_an_option(load, module):
         (Role.WSGI, (10_000, 3_000, 30_000)),
         (Role.ASGI, (10_000, 3_000, 30_000)),
         (Role.COMMAND, (0, 0, 0)),
-        (Role.MIGRATE, (0, 5_000, 0)),
+        (Role.MIGRATE, (3_600_000, 5_000, 0)),
+        (Role.OWNER, (0, 0, 0)),
     ],
 )
 def test_role_decides_how_patient_a_process_is(load, role, limits):
@@ -116,6 +117,54 @@ def test_role_decides_how_to_connect(load, role, variables, age, pooled):
     assert database["CONN_MAX_AGE"] == age
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_owner_logs_in_where_all_of_the_data_is_meant(load, module):
+    """Tests make a database and empty tables."""
+    owner = {"DB_MIGRATE_USER": "migrator", "DB_MIGRATE_PASSWORD": "geheim"}
+    for role in ROLES:
+        expected = role in {Role.MIGRATE, Role.OWNER} or module == "testing"
+        assert (load(module, role, **owner)["USER"] == "migrator") is expected
+        assert (load(module, role, **owner)["PASSWORD"] == "geheim") is expected
+        assert load(module, role)["USER"] == PRODUCTION["DB_USER"]
+
+
+def test_embedded_server_has_one_role(load):
+    assert load("base", Role.MIGRATE, DB_MIGRATE_USER="migrator", DB_EMBEDDED="true")["USER"] == PRODUCTION["DB_USER"]
+
+
+def test_engine_without_downtime_is_for_migrate_alone(load):
+    engines = {role: load("production", role, DB_ZERO_DOWNTIME="true")["ENGINE"] for role in ROLES}
+    special = engines.pop(Role.MIGRATE)
+    assert special == "django_zero_downtime_migrations.backends.postgres"
+    assert {*engines.values()} == {"django.db.backends.postgresql"}
+
+
+def test_secret_may_be_in_a_file(load, tmp_path):
+    file = tmp_path / "password"
+    file.write_text("from a file\n")
+    assert load("production", Role.WSGI, DB_PASSWORD="", DB_PASSWORD_FILE=str(file))["PASSWORD"] == "from a file"
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"DB_PASSWORD": "a"}, "DB_PASSWORD and DB_PASSWORD_FILE are both set, but only one can be meant."),
+        ({"DB_PASSWORD": ""}, "DB_PASSWORD_FILE is '/nowhere', which cannot be read: No such file or directory."),
+    ],
+)
+def test_secret_that_is_no_single_one_is_refused(variables, sentence):
+    answer = run("manage.py", "check", DB_PASSWORD_FILE="/nowhere", **variables)
+    assert (answer.returncode, answer.stderr) == (1, f"{sentence}\n")
+
+
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "DB_MIGRATE_PASSWORD", "DB_ADMIN_PASSWORD"])
+def test_production_refuses_a_password_that_everybody_knows(name):
+    production = {**PRODUCTION, "DJANGO_SETTINGS_MODULE": "config.settings.production"}
+    answer = run("manage.py", "check", **{**production, name: "postgres"})
+    assert answer.returncode == 1
+    assert f"{name} is a development password" in answer.stderr
+
+
 def test_only_what_is_verified_names_authorities(load):
     """libpq would verify the weaker modes as well where it knows authorities."""
     assert "sslrootcert" not in load("production", Role.WSGI, DB_SSLMODE="require", DB_SSLROOTCERT="")["OPTIONS"]
@@ -129,6 +178,7 @@ def test_only_what_is_verified_names_authorities(load):
         (["manage.py", "shell"], (Role.COMMAND, "manage.py shell", False)),
         (["manage.py", "migrate", "users"], (Role.MIGRATE, "manage.py migrate", True)),
         (["manage.py", "check_database", "--direct"], (Role.COMMAND, "manage.py check_database", True)),
+        (["manage.py", "backup_database"], (Role.OWNER, "manage.py backup_database", True)),
         (["manage.py", "runserver"], (Role.WSGI, "manage.py runserver", False)),
         (["manage.py", "serve", "--asgi"], (Role.ASGI, "manage.py serve", False)),
     ],

@@ -21,6 +21,7 @@ PRODUCTION = {
     "DB_PASSWORD": "k3PzV9-not-guessable",
     "DB_HOST": "db.example.com",
     "DB_PORT": "5432",
+    "DB_MIGRATE_USER": "",
 }
 
 

@@ -7,7 +7,7 @@ from decouple import Csv
 
 from config import process
 from config.connection import MAX_AGE, PGBOUNCER, build_options
-from config.environment import config, seconds
+from config.environment import config, count, secret, seconds
 from config.logs import TEXT
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -20,12 +20,20 @@ ASGI_APPLICATION = "config.asgi.application"
 
 AUTH_USER_MODEL = "users.User"
 
+# Where `backup_database` puts backups, and how many it keeps of those that were the last of a day, a week, a month.
+BACKUP_FOLDER = Path(config("BACKUP_FOLDER", default=str(BASE_DIR / "backups")))
+BACKUP_KEEP = {
+    "daily": config("BACKUP_KEEP_DAILY", default=7, cast=count),
+    "weekly": config("BACKUP_KEEP_WEEKLY", default=4, cast=count),
+    "monthly": config("BACKUP_KEEP_MONTHLY", default=12, cast=count),
+}
+
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": config("DB_NAME", default="backend_db"),
         "USER": config("DB_USER", default="postgres"),
-        "PASSWORD": config("DB_PASSWORD", default="postgres"),
+        "PASSWORD": secret("DB_PASSWORD", default="postgres"),
         "HOST": config("DB_HOST", default="localhost"),
         "PORT": config("DB_PORT", default="5432"),
         "ATOMIC_REQUESTS": True,
@@ -38,7 +46,26 @@ DATABASES: dict[str, dict[str, Any]] = {
     }
 }
 
-# PostgreSQL itself, where DB_HOST is a pgbouncer: for `migrate` and `check_database --direct`.
+DB_EMBEDDED = config("DB_EMBEDDED", default=False, cast=bool)
+
+# Whom commands log in as that change the schema or have to do with all of the data, and who makes databases and roles.
+# Nobody but DB_USER where these are empty; the embedded server has no other role.
+DB_MIGRATE_USER = "" if DB_EMBEDDED else config("DB_MIGRATE_USER")
+DB_MIGRATE_PASSWORD = secret("DB_MIGRATE_PASSWORD")
+DB_ADMIN_USER = "" if DB_EMBEDDED else config("DB_ADMIN_USER")
+DB_ADMIN_PASSWORD = secret("DB_ADMIN_PASSWORD")
+DB_READONLY_PASSWORD = secret("DB_READONLY_PASSWORD")
+DB_MONITOR_PASSWORD = secret("DB_MONITOR_PASSWORD")
+
+OWNER = {"USER": DB_MIGRATE_USER, "PASSWORD": DB_MIGRATE_PASSWORD} if DB_MIGRATE_USER else {}
+
+if process.role in process.OWNERS:
+    DATABASES["default"] |= OWNER
+
+# Extensions that `prepare_database` makes.
+DB_EXTENSIONS = config("DB_EXTENSIONS", cast=Csv())
+
+# PostgreSQL itself, where DB_HOST is a pgbouncer: for commands of the owner and `check_database --direct`.
 DB_DIRECT_HOST = config("DB_DIRECT_HOST")
 
 if process.direct and DB_DIRECT_HOST:
@@ -47,23 +74,42 @@ if process.direct and DB_DIRECT_HOST:
         "PORT": config("DB_DIRECT_PORT", default="5432"),
     }
 
-if config("DB_EMBEDDED", default=False, cast=bool):
+# Schema changes that do not hold up others, by an engine for `migrate` alone.
+DB_ZERO_DOWNTIME = config("DB_ZERO_DOWNTIME", default=False, cast=bool)
+
+if DB_ZERO_DOWNTIME and process.role == process.Role.MIGRATE:
+    DATABASES["default"]["ENGINE"] = "django_zero_downtime_migrations.backends.postgres"
+
+if DB_EMBEDDED:
     DATABASES["default"] |= {
         "ENGINE": "apps.core.database.embedded",
         "HOST": str(BASE_DIR / ".postgres"),
         "PORT": "",
     }
 
+# The folder of pg_dump and pg_restore, for a machine where the newest that can be found is not the right one.
+DB_PROGRAMS = config("DB_PROGRAMS")
+
+# The name of a production database that may be emptied, dropped or replaced all the same.
+DB_UNPROTECTED = config("DB_UNPROTECTED")
+
 # Seconds for which a server waits for the database before it warns or refuses to start.
 DB_STARTUP_WAIT = config("DB_STARTUP_WAIT", default=0, cast=seconds)
 
 DEFAULT_EXCEPTION_REPORTER = "apps.core.reporting.SecretlessExceptionReporter"
 
+# Which environment a database belongs to that is migrated from here; "production" protects it.
+ENVIRONMENT = config("DB_ENVIRONMENT", default="development")
+
 # Whoever sends it as a bearer token sees the details of /health/ready/; nobody does while it is empty.
-HEALTH_TOKEN = config("HEALTH_TOKEN")
+HEALTH_TOKEN = secret("HEALTH_TOKEN")
 
 INSTALLED_APPS = [
     "apps.core",
+    "apps.backups",
+    "apps.protection",
+    "apps.roles",
+    "apps.schema",
     "apps.users",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -105,7 +151,7 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "config.urls"
 
-SECRET_KEY = config("SECRET_KEY")
+SECRET_KEY = secret("SECRET_KEY")
 
 TEMPLATES = [
     {

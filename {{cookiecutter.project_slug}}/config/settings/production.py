@@ -22,6 +22,8 @@ DATABASES = {
 
 DEBUG = False
 
+ENVIRONMENT = config("DB_ENVIRONMENT", default="production")
+
 LOGGING = {**LOGGING, "formatters": {"console": JSON}}
 
 MIDDLEWARE = [

@@ -1,11 +1,14 @@
 """Tests: a database of their own, created and destroyed by the run, and no waiting."""
 
 from .base import *  # noqa: F403  a settings module is its base and its differences
-from .base import DATABASES
+from .base import DATABASES, OWNER
 
 # Core
 
-DATABASES = {"default": {**DATABASES["default"], "CONN_MAX_AGE": 0}}
+# The owner, since a run makes a database, and empties tables.
+DATABASES = {"default": {**DATABASES["default"], **OWNER, "CONN_MAX_AGE": 0}}
+
+ENVIRONMENT = "testing"
 
 SECRET_KEY = "testing-only"  # noqa: S105  signs nothing that outlives a test
 

@@ -1,0 +1,10 @@
+"""Backups that are proven by restoring them."""
+
+from django.apps import AppConfig
+
+
+class BackupsConfig(AppConfig):
+    """Brings the commands `backup_database`, `restore_database` and `verify_backup`."""
+
+    name = "apps.backups"
+    default_auto_field = "django.db.models.BigAutoField"

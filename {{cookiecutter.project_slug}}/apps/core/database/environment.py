@@ -1,0 +1,89 @@
+"""
+Which environment a database belongs to, so that what belongs to production is not destroyed by mistake.
+
+The database's comment says it: everybody may read that, the owner alone may change it, it stays with the database when
+it is renamed, and no dump carries it into another one.
+"""
+
+import re
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import sql
+
+from .causes import Cause
+from .diagnosis import diagnose
+
+PRODUCTION = "production"
+MARK = re.compile(r"\[environment: (.*?)\]")
+
+
+def read_environment(connection: BaseDatabaseWrapper) -> str:
+    """
+    Return the environment that the database of a connection belongs to, "" where it is not marked or does not exist.
+
+    Raises OperationalError where the server does not answer.
+    """
+    try:
+        comment, _ = read_comment(connection)
+    except OperationalError as error:
+        if diagnose(error, connection.settings_dict).cause != Cause.DATABASE_MISSING:
+            raise
+        return ""
+    found = MARK.search(comment)
+    return found[1] if found else ""
+
+
+def mark_environment(connection: BaseDatabaseWrapper, environment: str) -> None:
+    """
+    Write into the database's comment which environment it belongs to, unless a mark is there or it is another role's.
+
+    A mark is never changed, since a development process that migrates a production database must not unmark it.
+    """
+    comment, owned = read_comment(connection)
+    if not owned or not environment or MARK.search(comment):
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_database()")
+        (name,) = cursor.fetchone() or ("",)
+        marked = f"{comment} [environment: {environment}]".lstrip()
+        cursor.execute(
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(marked)),
+        )
+
+
+def refuse_production(connection: BaseDatabaseWrapper, action: str) -> None:
+    """
+    Raise CommandError where the database belongs to production, unless DB_UNPROTECTED is its name.
+
+    `action` says what would happen to it, such as "flush would delete its data". A connection that was closed before
+    is closed again, its pool as well: nobody can drop a database or make a copy of it while somebody is connected.
+    """
+    name = connection.settings_dict["NAME"]
+    closed = connection.connection is None
+    try:
+        environment = read_environment(connection)
+    finally:
+        if closed and connection.vendor == "postgresql":
+            connection.close()
+            connection.close_pool()  # type: ignore[attr-defined]
+    if environment == PRODUCTION and name != settings.DB_UNPROTECTED:
+        raise CommandError(
+            f"Database '{name}' belongs to production: {action}. "
+            f"Set DB_UNPROTECTED={name} for this one command if that is what you want."
+        )
+
+
+def read_comment(connection: BaseDatabaseWrapper) -> tuple[str, bool]:
+    """Return the database's comment, and whether this role may change it; other systems than PostgreSQL have none."""
+    if connection.vendor != "postgresql":
+        return "", False
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(shobj_description(oid, 'pg_database'), ''), pg_has_role(datdba, 'USAGE') "
+            "FROM pg_database WHERE datname = current_database()"
+        )
+        comment, owned = cursor.fetchone() or ("", False)
+    return comment, owned
