@@ -21,7 +21,7 @@ ROLES = {
     **dict.fromkeys(("check", "runserver", "serve"), Role.WSGI),
     **dict.fromkeys(("migrate", "prepare_database"), Role.MIGRATE),
     **dict.fromkeys(("backup_database", "database_roles", "restore_database", "verify_backup"), Role.OWNER),
-    **dict.fromkeys(("flush", "reset_db", "sqlflush", "test"), Role.OWNER),
+    **dict.fromkeys(("flush", "reset_db", "reset_schema", "sqlflush", "test"), Role.OWNER),
 }
 OWNERS = {Role.MIGRATE, Role.OWNER}  # log in as DB_MIGRATE_USER, and go round a pgbouncer
 
