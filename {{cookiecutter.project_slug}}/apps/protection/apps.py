@@ -1,9 +1,19 @@
 """What belongs to production is not destroyed by a command typed in the wrong terminal."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.db.models.signals import post_migrate
 
 
 class ProtectionConfig(AppConfig):
-    """Brings commands that refuse in place of Django's; the app has no models."""
+    """Marks databases after `migrate`, and brings commands that refuse in Django's place; the app has no models."""
 
     name = "apps.protection"
+
+    def ready(self) -> None:
+        """Connect the signal and register the check."""
+        from . import checks, marking  # noqa: F401, PLC0415  importing checks registers them
+
+        # Django tells each app that has models; one of them is enough, and that of the users is always there.
+        users, _, _ = settings.AUTH_USER_MODEL.partition(".")
+        post_migrate.connect(marking.mark_database, sender=apps.get_app_config(users))

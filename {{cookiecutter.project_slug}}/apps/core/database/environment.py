@@ -2,14 +2,16 @@
 Which environment a database belongs to, so that what belongs to production is not destroyed by mistake.
 
 The database's comment says it: everybody may read that, the owner alone may change it, it stays with the database when
-it is renamed, and no dump carries it into another one.
+that is renamed, and a restored dump does not bring it along.
 """
 
+import contextlib
 import re
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
-from django.db import OperationalError
+from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
@@ -27,7 +29,7 @@ def read_environment(connection: BaseDatabaseWrapper) -> str:
     Raises OperationalError where the server does not answer.
     """
     try:
-        comment, _ = read_comment(connection)
+        _, comment, _ = read_comment(connection)
     except OperationalError as error:
         if diagnose(error, connection.settings_dict).cause != Cause.DATABASE_MISSING:
             raise
@@ -38,20 +40,16 @@ def read_environment(connection: BaseDatabaseWrapper) -> str:
 
 def mark_environment(connection: BaseDatabaseWrapper, environment: str) -> None:
     """
-    Write into the database's comment which environment it belongs to, unless a mark is there or it is another role's.
+    Write into the database's comment which environment it belongs to, where no mark is and this role may.
 
     A mark is never changed, since a development process that migrates a production database must not unmark it.
     """
-    comment, owned = read_comment(connection)
-    if not owned or not environment or MARK.search(comment):
-        return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_database()")
-        (name,) = cursor.fetchone() or ("",)
+    name, comment, owned = read_comment(connection)
+    if owned and environment and not MARK.search(comment):
         marked = f"{comment} [environment: {environment}]".lstrip()
-        cursor.execute(
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(marked)),
-        )
+        statement = sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(marked))
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
 
 
 def refuse_production(connection: BaseDatabaseWrapper, action: str) -> None:
@@ -59,7 +57,7 @@ def refuse_production(connection: BaseDatabaseWrapper, action: str) -> None:
     Raise CommandError where the database belongs to production, unless DB_UNPROTECTED is its name.
 
     `action` says what would happen to it, such as "flush would delete its data". A connection that was closed before
-    is closed again, its pool as well: nobody can drop a database or make a copy of it while somebody is connected.
+    is closed again, and its pool as well: nobody can drop or rename a database while somebody is connected.
     """
     name = connection.settings_dict["NAME"]
     closed = connection.connection is None
@@ -76,14 +74,20 @@ def refuse_production(connection: BaseDatabaseWrapper, action: str) -> None:
         )
 
 
-def read_comment(connection: BaseDatabaseWrapper) -> tuple[str, bool]:
-    """Return the database's comment, and whether this role may change it; other systems than PostgreSQL have none."""
+def refuse_test_run() -> None:
+    """Raise CommandError where tests would run beside a production database; one that cannot be asked is none."""
+    with contextlib.suppress(ImproperlyConfigured, Error):
+        refuse_production(connections[DEFAULT_DB_ALIAS], "a test run would make and drop databases on its server")
+
+
+def read_comment(connection: BaseDatabaseWrapper) -> tuple[str, str, bool]:
+    """Return the database's name and comment, and whether this role may change it; only PostgreSQL's have a comment."""
     if connection.vendor != "postgresql":
-        return "", False
+        return "", "", False
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT coalesce(shobj_description(oid, 'pg_database'), ''), pg_has_role(datdba, 'USAGE') "
+            "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), ''), pg_has_role(datdba, 'USAGE') "
             "FROM pg_database WHERE datname = current_database()"
         )
-        comment, owned = cursor.fetchone() or ("", False)
-    return comment, owned
+        ((name, comment, owned),) = cursor.fetchall()
+    return name, comment, owned

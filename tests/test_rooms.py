@@ -1,0 +1,42 @@
+"""A project can do without each of its rooms: its folder and its line in INSTALLED_APPS are all there is to delete."""
+
+import shutil
+import sys
+
+import pytest
+from conftest import manage, render, run
+
+ROOMS = ["backups", "protection", "roles", "schema"]
+
+
+@pytest.fixture
+def project(tmp_path):
+    return render(tmp_path)
+
+
+def delete(project, room):
+    shutil.rmtree(project / "apps" / room)
+    settings = project / "config" / "settings" / "base.py"
+    line = f'    "apps.{room}",\n'
+    assert settings.read_text().count(line) == 1
+    settings.write_text(settings.read_text().replace(line, ""))
+
+
+def try_out(project, environment, *tests):
+    manage(project, "check", **environment)
+    manage(project, "migrate", **environment)
+    manage(project, "makemigrations", "--check", **environment)
+    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *tests, cwd=project, **environment)
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_project_works_without_one_room(project, server, room):
+    delete(project, room)
+    try_out(project, server.environment(f"without_{room}"), "apps", "tests/test_database.py", "tests/test_documents.py")
+
+
+def test_project_works_without_all_rooms(project, server):
+    for room in ROOMS:
+        delete(project, room)
+    try_out(project, server.environment("without_rooms"))
