@@ -54,16 +54,21 @@ def build_tls(sslmode: str) -> dict[str, str]:
     return {name: value for name, value in tls.items() if value}
 
 
-def build_limits() -> dict[str, int]:
-    """Return PostgreSQL's timeouts in milliseconds: short where somebody waits for a page, none for commands."""
+def build_limits(role: Role | None = None) -> dict[str, int]:
+    """
+    Return PostgreSQL's timeouts in milliseconds: short where somebody waits for a page, none for commands.
+
+    `role` is this process's unless another is meant, as by who writes limits into the database.
+    """
+    role = role or process.role
     limits = {
         "statement_timeout": config("DB_STATEMENT_TIMEOUT", default=10, cast=seconds),
         "lock_timeout": config("DB_LOCK_TIMEOUT", default=3, cast=seconds),
         "idle_in_transaction_session_timeout": config("DB_IDLE_IN_TRANSACTION_TIMEOUT", default=30, cast=seconds),
     }
-    if not SERVES:
+    if role not in {Role.WSGI, Role.ASGI}:
         limits = dict.fromkeys(limits, 0)
-    if process.role == Role.MIGRATE:
+    if role == Role.MIGRATE:
         # While a change of a table waits for its lock, everybody else waits behind it.
         limits["lock_timeout"] = config("DB_MIGRATE_LOCK_TIMEOUT", default=5, cast=seconds)
         limits["statement_timeout"] = config("DB_MIGRATE_STATEMENT_TIMEOUT", default=3600, cast=seconds)
