@@ -6,10 +6,13 @@ import secrets
 from pathlib import Path
 
 
+SECRETS = r"(?m)^(SECRET_KEY|DB_(\w+_)?PASSWORD)=$"
+
+
 def write_environment(file):
     """Write the example with secrets filled in, readable by its owner only; an existing file is kept."""
     example = Path(".env.example").read_text(encoding="utf-8")
-    filled = re.sub(r"(?m)^(SECRET_KEY|DB_(\w+_)?PASSWORD)=$", lambda line: line[0] + secrets.token_urlsafe(48), example)
+    filled = re.sub(SECRETS, lambda name: name[0] + secrets.token_urlsafe(48), example)
     try:
         target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

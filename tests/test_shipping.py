@@ -217,7 +217,7 @@ def test_nothing_but_the_program_gets_into_a_build(project, tmp_path):
     """Whatever else lies in the folder."""
     program = {path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()}
     program -= {name for name in program if re.match(r"\.|(deploy|docs|recovery|tests|apps/\w+/tests)/", name)}
-    program -= {"Dockerfile", "Makefile", "README.md", "compose.yaml"}
+    program -= {"Dockerfile", "Makefile", "README.md", "compose.yaml", "conftest.py"}
     folder = shutil.copytree(project, tmp_path / "folder")
     for name in (
         *(".env.production", ".postgres/18/data/PG_VERSION", ".venv/bin/python", "dump.sql", "key.pem", "settings.ini"),
@@ -336,6 +336,18 @@ def test_web_serves_until_it_is_told_to_stop(stack, services):
             assert f"Uid:\t{stack.image.user.split(':')[0]}\t" in Path(f"/proc/{process.pid}/status").read_text()
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
+
+
+def test_backup_makes_one_a_day_and_proves_it(stack, services, embedded_binaries):
+    """With pg_dump of this machine in place of that which the Dockerfile copies."""
+    folder = stack.app.parent / "tmp" / "backups"
+    variables = {"BACKUP_FOLDER": folder, "DB_PROGRAMS": embedded_binaries}
+    words = "timeout", "60", *services["backup"]["command"]  # which ends `sleep`, too, as the end of a container does
+    with running(*stack.command(services["backup"], words, **variables), cwd=stack.app) as (_, log):
+        wait_until(lambda: ": good, " in log.read_text(), 60)
+    assert [file.suffix for file in sorted(folder.iterdir()) if not file.name.startswith(".")] == [".dump", ".json"]
+    with stack.database.connect(services["web"]["environment"]["DB_NAME"]) as connection:
+        assert connection.execute("SELECT count(verified_at) FROM backups_backup").fetchone() == (1,)
 
 
 def test_health_of_the_container_is_that_of_the_process(stack, services):
@@ -509,7 +521,7 @@ def test_secrets_of_any_kind_reach_both_sides(project, tmp_path):
     value = 'a$b ${c} #d "e" \\f'
     folder = shutil.copytree(project, tmp_path / "folder")
     env = folder / ".env"
-    env.write_text(re.sub("(?m)^DB_PASSWORD=.*$", lambda _: f"DB_PASSWORD='{value}'", env.read_text()))
+    env.write_text(re.sub("(?m)^(DB_(ADMIN_)?PASSWORD)=.*$", lambda line: f"{line[1]}='{value}'", env.read_text()))
     services = compose_config(folder)["services"]
     said = manage(folder, "shell", "--verbosity=0", "--command=print(settings.DATABASES['default']['PASSWORD'])").stdout
     assert services["database"]["environment"]["POSTGRES_PASSWORD"].replace("$$", "$") == value

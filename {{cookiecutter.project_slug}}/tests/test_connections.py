@@ -120,12 +120,13 @@ def test_role_decides_how_to_connect(load, role, variables, age, pooled):
 @pytest.mark.parametrize("module", MODULES)
 def test_owner_logs_in_where_all_of_the_data_is_meant(load, module):
     """Tests make a database and empty tables."""
-    owner = {"DB_MIGRATE_USER": "migrator", "DB_MIGRATE_PASSWORD": "geheim"}
+    app = PRODUCTION["DB_USER"], PRODUCTION["DB_PASSWORD"]
+    owner = "migrator", "geheim"
     for role in ROLES:
-        expected = role in {Role.MIGRATE, Role.OWNER} or module == "testing"
-        assert (load(module, role, **owner)["USER"] == "migrator") is expected
-        assert (load(module, role, **owner)["PASSWORD"] == "geheim") is expected
-        assert load(module, role)["USER"] == PRODUCTION["DB_USER"]
+        database = load(module, role, DB_MIGRATE_USER=owner[0], DB_MIGRATE_PASSWORD=owner[1])
+        expected = owner if role in {Role.MIGRATE, Role.OWNER} or module == "testing" else app
+        assert (database["USER"], database["PASSWORD"]) == expected
+        assert load(module, role)["USER"] == app[0]
 
 
 def test_embedded_server_has_one_role(load):
@@ -142,7 +143,8 @@ def test_engine_without_downtime_is_for_migrate_alone(load):
 def test_secret_may_be_in_a_file(load, tmp_path):
     file = tmp_path / "password"
     file.write_text("from a file\n")
-    assert load("production", Role.WSGI, DB_PASSWORD="", DB_PASSWORD_FILE=str(file))["PASSWORD"] == "from a file"
+    database = load("production", Role.WSGI, DB_PASSWORD="", DB_PASSWORD_FILE=str(file))
+    assert database["PASSWORD"] == file.read_text().strip()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from decouple import Csv
 
 from config import process
 from config.connection import MAX_AGE, PGBOUNCER, build_options
-from config.environment import config, count, secret, seconds
+from config.environment import config, count, seconds, secret
 from config.logs import TEXT
 
 BASE_DIR = Path(__file__).resolve().parents[2]
