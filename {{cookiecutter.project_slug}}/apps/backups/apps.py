@@ -8,3 +8,7 @@ class BackupsConfig(AppConfig):
 
     name = "apps.backups"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from . import checks  # noqa: F401, PLC0415  importing them registers them

@@ -1,0 +1,143 @@
+"""What a database has that no dump carries: how it was made, who may connect to it, its comment and its settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from .neighbours import Session
+
+Place = Mapping[str, str | int]  # parameters of CREATE DATABASE
+
+PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
+
+READ = """
+SELECT to_jsonb(d) || jsonb_build_object(
+    'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding), 'tablespace', spcname,
+    'owned', pg_has_role(datdba, 'USAGE'),
+    'size', CASE WHEN pg_has_role(datdba, 'USAGE') THEN pg_database_size(d.oid) END
+)
+FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = dattablespace
+WHERE datname = %s
+"""
+
+# A statement for each of the privileges, if they are others than a new database's, and for the comment.
+PRIVILEGES = """
+SELECT format('REVOKE ALL ON DATABASE %%I FROM PUBLIC', %(target)s::text) FROM pg_database
+WHERE datname = %(source)s AND datacl IS NOT NULL
+UNION ALL
+SELECT format(
+    'GRANT %%s ON DATABASE %%I TO %%s', privilege_type, %(target)s::text,
+    CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+    || CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+)
+FROM pg_database CROSS JOIN LATERAL aclexplode(datacl) WHERE datname = %(source)s
+UNION ALL
+SELECT format('COMMENT ON DATABASE %%I IS %%L', %(target)s::text, shobj_description(oid, 'pg_database'))
+FROM pg_database WHERE datname = %(source)s AND shobj_description(oid, 'pg_database') IS NOT NULL
+"""
+
+# Statements by which another database of the same owner gives what is made in it to the same roles.
+DEFAULTS = """
+WITH given (place, entries) AS (
+    SELECT 'SCHEMA public', nspacl FROM pg_namespace WHERE nspname = 'public'
+    UNION ALL
+    SELECT CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' END, defaclacl
+    FROM pg_default_acl WHERE defaclnamespace = 'public'::regnamespace AND defaclrole = current_user::regrole
+)
+SELECT 'REVOKE ALL ON SCHEMA public FROM PUBLIC'
+UNION ALL
+SELECT format(
+    '%sGRANT %s ON %s TO %s',
+    CASE WHEN place <> 'SCHEMA public' THEN 'ALTER DEFAULT PRIVILEGES IN SCHEMA public ' END, privilege_type, place,
+    CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+)
+FROM given CROSS JOIN LATERAL aclexplode(entries) WHERE place IS NOT NULL
+"""
+
+SETTINGS = """
+SELECT CASE setrole WHEN 0 THEN '' ELSE pg_get_userbyid(setrole) END, unnest(setconfig)
+FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
+WHERE datname = %s
+"""
+
+
+def read_properties(session: Session, database: str) -> dict[str, Any] | None:
+    """Return a database's line of pg_database, with names in place of numbers, or None where there is none."""
+    row = session.execute(READ, [database]).fetchone()
+    return row[0] if row else None
+
+
+def read_defaults(session: Session) -> list[str]:
+    """Return the statements by which another database treats what is made in it as the session's does."""
+    return [statement for (statement,) in session.execute(DEFAULTS)]
+
+
+def describe_place(properties: Mapping[str, Any]) -> Place:
+    """Return the parameters of CREATE DATABASE that make one like another, by its properties."""
+    place: dict[str, str | int] = {"OWNER": properties["owner"], "CONNECTION LIMIT": properties["datconnlimit"]}
+    if properties["tablespace"] != "pg_default":  # which everybody may use, but not name
+        place["TABLESPACE"] = properties["tablespace"]
+    locale = {
+        "provider": properties["datlocprovider"],
+        "collate": properties["datcollate"],
+        "ctype": properties["datctype"],
+        "locale": properties.get("datlocale") or properties.get("daticulocale"),  # the second before PostgreSQL 17
+        "rules": properties.get("daticurules"),
+    }
+    return {**place, **describe_locale(properties["encoding"], locale)}
+
+
+def describe_locale(encoding: str, locale: Mapping[str, str]) -> Place:
+    """Return the parameters of CREATE DATABASE for an encoding and what a manifest calls a locale."""
+    provider = PROVIDERS[locale["provider"]]
+    parameters = {
+        "ENCODING": encoding,
+        "LOCALE_PROVIDER": provider,
+        "LC_COLLATE": locale["collate"],
+        "LC_CTYPE": locale["ctype"],
+        f"{provider}_LOCALE".upper(): locale["locale"],
+        "ICU_RULES": locale["rules"],
+    }
+    return {name: value for name, value in parameters.items() if value}
+
+
+def create(session: Session, database: str, place: Place) -> None:
+    """Make an empty database, with these parameters of CREATE DATABASE."""
+    clauses = [sql.SQL(name) + sql.SQL(" ") + quote(name, value) for name, value in place.items()]
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ").format(sql.Identifier(database))
+    session.execute(statement + sql.SQL(" ").join(clauses))
+
+
+def quote(parameter: str, value: str | int) -> sql.Composable:
+    """Return a value as CREATE DATABASE takes it."""
+    return sql.Identifier(str(value)) if parameter in {"OWNER", "TABLESPACE"} else sql.Literal(value)
+
+
+def copy_properties(session: Session, source: str, target: str) -> list[str]:
+    """Give one database the privileges, comment and settings of another; return what this role may not give."""
+    refused = []
+    for (statement,) in session.execute(PRIVILEGES, {"source": source, "target": target}).fetchall():
+        try:
+            session.execute(statement)
+        except psycopg.errors.InsufficientPrivilege:
+            refused.append(statement)
+    for role, setting in session.execute(SETTINGS, [source]).fetchall():
+        try:
+            copy_setting(session, target, role, *setting.split("=", 1))
+        except psycopg.Error:
+            place = f"ROLE {role} IN DATABASE {target}" if role else f"DATABASE {target}"
+            refused.append(f"ALTER {place} SET {setting}")
+    return refused
+
+
+def copy_setting(session: Session, database: str, role: str, name: str, value: str) -> None:
+    """Set a parameter for a database, or for a role in it; taken from the session, since a value may be a list."""
+    whose = sql.SQL("DATABASE {}").format(sql.Identifier(database))
+    if role:
+        whose = sql.SQL("ROLE {} IN ").format(sql.Identifier(role)) + whose
+    parameter = sql.SQL(".").join(map(sql.Identifier, name.split(".")))
+    with session.transaction():
+        session.execute("SELECT set_config(%s, %s, true)", [name, value])
+        session.execute(sql.SQL("ALTER {} SET {} FROM CURRENT").format(whose, parameter))
