@@ -5,7 +5,6 @@ import re
 import secrets
 from pathlib import Path
 
-
 SECRETS = r"(?m)^(SECRET_KEY|DB_(\w+_)?PASSWORD)=$"
 
 

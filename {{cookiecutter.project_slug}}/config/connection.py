@@ -14,11 +14,12 @@ from config.process import Role
 
 PGBOUNCER = config("DB_PGBOUNCER", default=False, cast=bool) and not (process.direct and config("DB_DIRECT_HOST"))
 
-# Under ASGI each request has a thread of its own: a connection that it kept would never be used again, nor closed.
-POOL = config("DB_POOL", default=process.role == Role.ASGI, cast=bool)
-MAX_AGE = 0 if POOL or process.role == Role.ASGI else 600  # seconds
-
 SERVES = process.role in {Role.WSGI, Role.ASGI}
+
+# Under ASGI each request has a thread of its own: a connection that it kept would never be used again, nor closed.
+# Commands have one connection, and nobody to share it with.
+POOL = SERVES and config("DB_POOL", default=process.role == Role.ASGI, cast=bool)
+MAX_AGE = 0 if POOL or process.role == Role.ASGI else 600  # seconds
 
 
 def build_options() -> dict[str, Any]:

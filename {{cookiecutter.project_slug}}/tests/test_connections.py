@@ -70,7 +70,7 @@ def test_no_switch_loses_an_option(load, module):
         assert database["ATOMIC_REQUESTS"] is database["CONN_HEALTH_CHECKS"] is True
         assert database["DISABLE_SERVER_SIDE_CURSORS"] is through_pgbouncer
         assert ("options" in options) is not through_pgbouncer
-        assert ("pool" in options) is (chosen["DB_POOL"] == "true")
+        assert ("pool" in options) is (chosen["DB_POOL"] == "true" and role in {Role.WSGI, Role.ASGI})
         assert options.get("sslmode") == (chosen["DB_SSLMODE"] or ("verify-full" if module == "production" else None))
         assert {name: options[name] for name in ("connect_timeout", "keepalives_idle", "tcp_user_timeout")} == {
             "connect_timeout": 4,
@@ -109,6 +109,7 @@ def test_role_decides_how_patient_a_process_is(load, role, limits):
         (Role.ASGI, {"DB_POOL": "false"}, 0, False),
         (Role.WSGI, {"DB_POOL": "true"}, 0, True),
         (Role.COMMAND, {"DB_CONN_MAX_AGE": "60"}, 60, False),
+        (Role.COMMAND, {"DB_POOL": "true"}, 600, False),
     ],
 )
 def test_role_decides_how_to_connect(load, role, variables, age, pooled):

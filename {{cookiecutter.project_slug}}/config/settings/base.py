@@ -87,7 +87,7 @@ if DB_EMBEDDED:
         "PORT": "",
     }
 
-# The folder of pg_dump and pg_restore, for a machine where the newest that can be found is not the right one.
+# The folder of pg_dump and pg_restore, where those of the server's version are not found.
 DB_PROGRAMS = config("DB_PROGRAMS")
 
 # The name of a production database that may be emptied, dropped or replaced all the same.

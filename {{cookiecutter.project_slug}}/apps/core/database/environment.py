@@ -57,16 +57,15 @@ def refuse_production(connection: BaseDatabaseWrapper, action: str) -> None:
     Raise CommandError where the database belongs to production, unless DB_UNPROTECTED is its name.
 
     `action` says what would happen to it, such as "flush would delete its data". A connection that was closed before
-    is closed again, and its pool as well: nobody can drop or rename a database while somebody is connected.
+    is closed again: nobody can drop or rename a database while somebody is connected.
     """
     name = connection.settings_dict["NAME"]
     closed = connection.connection is None
     try:
         environment = read_environment(connection)
     finally:
-        if closed and connection.vendor == "postgresql":
+        if closed:
             connection.close()
-            connection.close_pool()  # type: ignore[attr-defined]
     if environment == PRODUCTION and name != settings.DB_UNPROTECTED:
         raise CommandError(
             f"Database '{name}' belongs to production: {action}. "
