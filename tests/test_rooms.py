@@ -26,7 +26,9 @@ def try_out(project, environment, *tests):
     manage(project, "check", **environment)
     manage(project, "migrate", **environment)
     manage(project, "makemigrations", "--check", **environment)
-    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *tests, cwd=project, **environment)
+    # A folder of its own, since pytest removes those of the runs before, which this one would be.
+    options = "-p", "no:cacheprovider", f"--basetemp={project.parent / 'temporary'}"
+    done = run(sys.executable, "-m", "pytest", *options, *tests, cwd=project, **environment)
     assert " passed" in done.stdout
 
 

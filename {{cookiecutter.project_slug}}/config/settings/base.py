@@ -184,3 +184,11 @@ AUTH_PASSWORD_VALIDATORS = [
 STATIC_ROOT = BASE_DIR / "staticfiles"
 
 STATIC_URL = "static/"
+
+# Third party
+
+# Of the engine of DB_ZERO_DOWNTIME. An index may take longer to build than DB_MIGRATE_STATEMENT_TIMEOUT, since that
+# holds up nobody; and what a migration did before it failed is not taken back: run again, it leaves out what is done.
+ZERO_DOWNTIME_MIGRATIONS_FLEXIBLE_STATEMENT_TIMEOUT = True
+
+ZERO_DOWNTIME_MIGRATIONS_IDEMPOTENT_SQL = True
