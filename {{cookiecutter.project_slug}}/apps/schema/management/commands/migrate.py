@@ -1,0 +1,122 @@
+"""The command migrate, in Django's place: any number of them may run at once."""
+
+from functools import partial
+from typing import Any
+
+import psycopg
+from django.core.management.base import CommandError
+from django.core.management.commands import migrate
+from django.db import DatabaseError, IntegrityError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+from django.db.migrations.executor import MigrationExecutor
+
+from apps.schema.attempts import PAUSES, is_blocked, repeat
+from apps.schema.blockers import BlockerWatch
+from apps.schema.lock import hold, is_held
+from apps.schema.statements import execute_patiently
+
+
+class Command(migrate.Command):
+    """Django's own: side by side where there is nothing to apply, else one at a time and patient with locks."""
+
+    lock: psycopg.Connection | None = None  # in whose transaction it is held
+    running: Migration | None = None  # what is being applied or taken back
+    line_is_open = False
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what Django's does, under the lock where there is something to apply."""
+        self.verbosity = options["verbosity"]
+        connection = connections[options["database"]]
+        if connection.vendor != "postgresql":
+            super().handle(*args, **options)
+        elif is_question(options) or not is_pending(connection, options):
+            try:
+                super().handle(*args, **options)
+            except IntegrityError:
+                self.tell("Another process has just made the same content types or permissions.")
+                self.handle_alone(connection, *args, **options)
+        else:
+            self.handle_alone(connection, *args, **options)
+
+    def handle_alone(self, connection: BaseDatabaseWrapper, *args: Any, **options: Any) -> None:
+        """Do what Django's does under the lock, and again where it lacked another and was rolled back."""
+        handle = partial(super().handle, *args, **options)
+
+        def attempt() -> None:
+            self.running = None
+            handle()
+
+        with (
+            hold(connection, self.tell) as self.lock,
+            BlockerWatch(connection, self.tell) as watch,
+            connection.execute_wrapper(partial(execute_patiently, self.tell)),
+        ):
+            try:
+                repeat(attempt, partial(self.may_repeat, connection), self.tell)
+            except DatabaseError as error:
+                if is_blocked(error):
+                    raise CommandError(self.explain(connection, watch.last)) from error
+                raise
+
+    def may_repeat(self, connection: BaseDatabaseWrapper, error: DatabaseError) -> bool:
+        """Tell whether the attempt that ended with this error left nothing half-done, and another may succeed."""
+        if connection.in_atomic_block:
+            return False
+        if self.running is None:  # before or after the migrations, where only what is lacking is made
+            return is_blocked(error) or isinstance(error, IntegrityError)
+        return is_blocked(error) and is_atomic(connection, self.running)
+
+    def explain(self, connection: BaseDatabaseWrapper, blocker: str) -> str:
+        """Return why the last attempt failed, what is left of it, and who was in the way."""
+        if self.running and not is_atomic(connection, self.running):
+            return (
+                f"{self.running} did not get a lock, and a part of it may be done, since it is not atomic: "
+                f"see to that before you migrate again. In the way was {blocker}."
+            )
+        name = self.running or "What goes with the migrations"
+        return f"{name} did not get a lock in {len(PAUSES) + 1} attempts, and is not done. In the way was {blocker}."
+
+    def migration_progress_callback(self, action: str, migration: Migration | None = None, fake: bool = False) -> None:
+        """Do what Django's does, and tell the times that it tells at a higher verbosity only."""
+        begins = action.endswith("_start")
+        if begins and self.lock and not is_held(self.lock):
+            raise CommandError("The lock of migrate was lost, so that another may run: migrate again to go on.")
+        if migration:
+            self.running = migration if begins else None
+        self.line_is_open = begins
+        chosen = self.verbosity
+        self.verbosity = chosen and max(chosen, 2)
+        super().migration_progress_callback(action, migration, fake)
+        self.verbosity = chosen
+
+    def tell(self, text: str) -> None:
+        """Print a line at once, also between Django's "Applying" and its "OK"."""
+        if self.verbosity:
+            self.stdout.write(f"\n    {text}" if self.line_is_open else f"  {text}")
+            self.stdout.flush()
+            self.line_is_open = False
+
+
+def is_question(options: dict[str, Any]) -> bool:
+    """Tell whether the options ask only; Django prunes even where it is asked for a plan."""
+    return bool(options["plan"] or options["check_unapplied"]) and not options["prune"]
+
+
+def is_pending(connection: BaseDatabaseWrapper, options: dict[str, Any]) -> bool:
+    """Tell whether there is something to do, or may be."""
+    if options["migration_name"] or options["run_syncdb"] or options["prune"]:
+        return True
+    executor = MigrationExecutor(connection)
+    loader, app = executor.loader, options["app_label"]
+    targets = [key for key in loader.graph.leaf_nodes() if not app or key[0] == app]
+    if executor.migration_plan(targets):
+        return True
+    # A migration that stands for others is recorded once all of them are applied.
+    replacements = loader.applied_migrations.keys() & loader.replacements.keys()
+    return bool(replacements - executor.recorder.applied_migrations().keys()) if replacements else False
+
+
+def is_atomic(connection: BaseDatabaseWrapper, migration: Migration) -> bool:
+    """Tell whether the migration is rolled back when it fails: not every engine does as the migration says."""
+    return bool(connection.schema_editor(atomic=migration.atomic).atomic_migration)
