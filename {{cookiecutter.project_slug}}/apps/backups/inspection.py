@@ -92,7 +92,7 @@ def refuse_lack_of_space(session: Session, needed: int, tablespace: str) -> None
     free = shutil.disk_usage(location or folder).free
     if free < needed:
         raise CommandError(
-            f"The restored database needs about {needed / 1e6:.0f} MB, but the server's disk has {free / 1e6:.0f} left."
+            f"The restored database may need {needed / 1e6:.0f} MB, but the server's disk has {free / 1e6:.0f} left."
         )
 
 

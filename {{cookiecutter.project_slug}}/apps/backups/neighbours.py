@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -58,9 +59,13 @@ def hold(session: Session, database: str, purpose: Purpose) -> Iterator[None]:
     yield
 
 
-def name_neighbour(database: str, purpose: Purpose) -> str:
-    """Return a name of this second for a database beside another one, such as shop_before_20261125T101500Z."""
-    return find_prefix(database, purpose) + datetime.now(UTC).strftime(TIME)
+def name_neighbour(session: Session, database: str, purpose: Purpose) -> str:
+    """Return a name of this second for a new database beside another one, such as shop_before_20261125T101500Z."""
+    while True:
+        name = find_prefix(database, purpose) + datetime.now(UTC).strftime(TIME)
+        if not session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+            return name
+        time.sleep(0.1)
 
 
 def find_prefix(database: str, purpose: Purpose) -> str:

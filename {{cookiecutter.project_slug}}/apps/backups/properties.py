@@ -15,8 +15,7 @@ PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
 READ = """
 SELECT to_jsonb(d) || jsonb_build_object(
     'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding), 'tablespace', spcname,
-    'owned', pg_has_role(datdba, 'USAGE'),
-    'size', CASE WHEN pg_has_role(datdba, 'USAGE') THEN pg_database_size(d.oid) END
+    'owned', pg_has_role(datdba, 'USAGE')
 )
 FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = dattablespace
 WHERE datname = %s

@@ -40,8 +40,7 @@ class Replacement:
         with self.report.step("Checked the backup"):
             archive = inspect(dump, self.session, None if accept_unknown else known)
         tablespace = self.properties["tablespace"] if self.properties else "pg_default"
-        needed = max(archive.manifest.size, self.properties["size"] if self.properties else 0)
-        refuse_lack_of_space(self.session, needed, tablespace)
+        refuse_lack_of_space(self.session, archive.manifest.database_size, tablespace)
         return archive
 
     def plan(self, archive: Archive, jobs: int) -> Restoration:
@@ -86,7 +85,7 @@ class Replacement:
             swap(self.connection, [(new, self.database)])
             self.report.say(f"Database '{self.database}' is there; it was not before")
             return
-        kept = name_neighbour(self.database, Purpose.KEPT)
+        kept = name_neighbour(self.session, self.database, Purpose.KEPT)
         seconds = swap(self.connection, [(self.database, kept), (new, self.database)])
         self.report.say(f"Kept the former database as {kept}: --undo brings it back, --drop-kept drops it")
         self.report.say(f"Replaced database '{self.database}', which was interrupted for {seconds * 1e3:.0f} ms")

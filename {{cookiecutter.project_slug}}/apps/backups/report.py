@@ -37,5 +37,5 @@ class Report:
     def tell(self, progress: str) -> None:
         """Show a person how far it is; empty when it is over."""
         if self.errors.isatty():
-            self.errors.write(f"\r{progress}\x1b[K", ending="")
+            self.errors.write(f"\r{progress}\x1b[K", style_func=str, ending="")  # not as red as an error
             self.errors.flush()

@@ -50,7 +50,8 @@ class Restoration:
         It is dropped after the block, unless it has been renamed. Raises CommandError where it differs from what was
         dumped.
         """
-        database = name_neighbour(str(self.connection.settings_dict["NAME"]), purpose)
+        with maintain(self.connection) as session:
+            database = name_neighbour(session, str(self.connection.settings_dict["NAME"]), purpose)
         try:
             with maintain(self.connection) as session:
                 create(session, database, self.place)
