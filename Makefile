@@ -10,9 +10,9 @@ PEERS := django-alive==2.0.0 django-health-check==4.8.0 django-watchman==1.5.0
 
 # What the tests run beside the embedded PostgreSQL: programs, what the wheels of older servers link, and a server that
 # speaks other languages; and where Debian keeps them.
-PROGRAMS := ip localedef openssl pgbouncer
+PROGRAMS := ip localedef openssl pgbouncer restic rsync systemd-analyze
 LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
-PACKAGES := iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql
+PACKAGES := iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql restic rsync systemd
 
 .PHONY: demo test bench bench-serving lint requirements
 .DEFAULT_GOAL := demo

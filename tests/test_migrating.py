@@ -345,7 +345,7 @@ def test_run_that_is_ended_leaves_nothing_locked(shop, rest, end):
     """What it had half done is rolled back, and the next one goes on."""
     shop.copy("half")
     with shop.migrating(RESTING=str(rest)) as migrating:
-        wait_until(lambda: shop.ask("SELECT 1 FROM pg_locks WHERE relation = 'shop_item'::regclass"))
+        wait_until(lambda: shop.ask("SELECT 1 FROM pg_locks WHERE relation = 'shop_item'::regclass"), 30)
         migrating.process.send_signal(end)
         migrating.end()
     began = time.monotonic()
