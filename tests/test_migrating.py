@@ -418,7 +418,7 @@ def test_migration_behind_a_transaction_that_does_not_end_fails_in_a_sentence(sh
 def test_migration_that_is_not_atomic_is_not_tried_again(shop, rest):
     """Its first half is done, and would fail; whoever came in the way while it ran is named, too."""
     shop.copy("half")
-    with shop.migrating(RESTING=str(rest)) as migrating:
+    with shop.migrating(RESTING=str(rest), DB_MIGRATE_LOCK_TIMEOUT="3") as migrating:
         migrating.wait_for("Applying shop.0003_price")
         time.sleep(1)  # in which it has looked around
         with transaction(shop, "LOCK TABLE django_content_type IN SHARE MODE") as other:

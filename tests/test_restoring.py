@@ -615,8 +615,12 @@ def test_privileges_of_strangers_are_left_out(least, tmp_path):
         connection.execute("CREATE ROLE visitor; GRANT SELECT ON ledger TO visitor")
         backup = back_up(least, tmp_path)
         connection.execute("DROP OWNED BY visitor; DROP ROLE visitor")
+    with least.server.connect() as connection:
+        connection.execute("ALTER ROLE least_app IN DATABASE least SET work_mem = '9MB'")
     with connect_as_app(least.server):
         done = least.restore(backup)
+    left_out = "which this role may not make, is left out: of role least_app work_mem=9MB."
+    assert f"Warning: A setting in the database, {left_out}" in done.stderr
     assert int(TOOK.search(done.stdout)[1]) < 500  # it sees who is idle
     assert "Warning: The backup's privileges are left out, since there is no role visitor; " in done.stderr
     assert_app_may_work(least.server)

@@ -39,20 +39,22 @@ FROM pg_database WHERE datname = %(source)s AND shobj_description(oid, 'pg_datab
 
 # Statements by which another database of the same owner gives what is made in it to the same roles.
 DEFAULTS = """
-WITH given (place, entries) AS (
-    SELECT 'SCHEMA public', nspacl FROM pg_namespace WHERE nspname = 'public'
+WITH given (clause, kind, entries) AS (
+    SELECT '', 'SCHEMA public', nspacl FROM pg_namespace WHERE nspname = 'public'
     UNION ALL
-    SELECT CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' END, defaclacl
-    FROM pg_default_acl WHERE defaclnamespace = 'public'::regnamespace AND defaclrole = current_user::regrole
+    SELECT
+        format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public ', pg_get_userbyid(defaclrole)),
+        CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' END, defaclacl
+    FROM pg_default_acl JOIN pg_database ON datdba = defaclrole AND datname = current_database()
+    WHERE defaclnamespace = 'public'::regnamespace AND defaclobjtype IN ('r', 'S', 'f')
 )
 SELECT 'REVOKE ALL ON SCHEMA public FROM PUBLIC'
 UNION ALL
-SELECT format(
-    '%sGRANT %s ON %s TO %s',
-    CASE WHEN place <> 'SCHEMA public' THEN 'ALTER DEFAULT PRIVILEGES IN SCHEMA public ' END, privilege_type, place,
+SELECT concat(
+    clause, 'GRANT ', privilege_type, ' ON ', kind, ' TO ',
     CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
 )
-FROM given CROSS JOIN LATERAL aclexplode(entries) WHERE place IS NOT NULL
+FROM given CROSS JOIN LATERAL aclexplode(entries)
 """
 
 SETTINGS = """
@@ -115,19 +117,15 @@ def quote(parameter: str, value: str | int) -> sql.Composable:
 
 
 def copy_properties(session: Session, source: str, target: str) -> list[str]:
-    """Give one database the privileges, comment and settings of another; return what this role may not give."""
-    refused = []
+    """Give one database the privileges, comment and settings of another; return the settings that this role may not."""
     for (statement,) in session.execute(PRIVILEGES, {"source": source, "target": target}).fetchall():
-        try:
-            session.execute(statement)
-        except psycopg.errors.InsufficientPrivilege:
-            refused.append(statement)
+        session.execute(statement)
+    refused = []
     for role, setting in session.execute(SETTINGS, [source]).fetchall():
         try:
             copy_setting(session, target, role, *setting.split("=", 1))
         except psycopg.Error:
-            place = f"ROLE {role} IN DATABASE {target}" if role else f"DATABASE {target}"
-            refused.append(f"ALTER {place} SET {setting}")
+            refused.append(f"{f'of role {role} ' if role else ''}{setting}")
     return refused
 
 

@@ -57,8 +57,10 @@ class Replacement:
         archive = self.inspect(dump, accept_unknown=accept_unknown)
         with self.plan(archive, jobs).restored(Purpose.RESTORE) as new:
             if self.properties:
-                for statement in copy_properties(self.session, self.database, new):
-                    self.report.warn(f"This role may not do it: {statement}.")
+                for setting in copy_properties(self.session, self.database, new):
+                    self.report.warn(
+                        f"A setting in the database, which this role may not make, is left out: {setting}."
+                    )
             self.take_place(new)
         if not self.properties:
             mark_environment(self.connection, settings.ENVIRONMENT)

@@ -64,12 +64,13 @@ class BlockerWatch(threading.Thread):
             return
         with suppress(psycopg.Error), psycopg.connect(**self.parameters, autocommit=True) as session:
             next_telling: dict[int, float] = {}
-            while not self.over.wait(INTERVAL):
+            while not self.over.is_set():
                 for pid, blocker in self.find_blockers(session):
                     self.last = blocker
                     if time.monotonic() >= next_telling.get(pid, 0.0):
                         next_telling[pid] = time.monotonic() + REPEAT_INTERVAL
                         self.tell(f"Waiting for a lock of {blocker}.")
+                self.over.wait(INTERVAL)
 
     def find_blockers(self, session: psycopg.Connection) -> list[tuple[int, str]]:
         """Return who is in the way: the process ids, and what to call them."""
