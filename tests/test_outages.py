@@ -60,6 +60,8 @@ def production(server):
         "DB_NAME": "app",
         "DB_USER": "app",
         "DB_PASSWORD": PASSWORD,
+        "DB_MIGRATE_USER": "",
+        "DB_ADMIN_USER": "",
         "DB_CONNECT_TIMEOUT": str(CONNECT),
         "DB_LOCK_TIMEOUT": str(LOCK),
         "DB_POOL_TIMEOUT": str(POOL),

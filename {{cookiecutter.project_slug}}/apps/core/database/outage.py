@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 AWAY = frozenset(
     {
         Cause.CONNECTION_LOST,
+        Cause.DATABASE_MISSING,  # for a moment, while another one takes its name
         Cause.HOST_UNKNOWN,
         Cause.REFUSED,
         Cause.STARTING_OR_STOPPING,
