@@ -38,6 +38,8 @@ if "PYTHONPYCACHEPREFIX" not in os.environ:  # the workers of one run share it
     temporary = Path(tempfile.mkdtemp(prefix="test-"))
     temporary.chmod(0o755)  # servers run as another user where the tests run as root
     os.environ |= {"TMPDIR": str(temporary), "PYTHONPYCACHEPREFIX": str(temporary / "bytecode")}
+    # The tests of rendered projects have folders there, too, and must not clear away those of others.
+    os.environ["PYTEST_ADDOPTS"] = "--override-ini=tmp_path_retention_count=1000"
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(temporary / "hypothesis")
     tempfile.tempdir = None
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)

@@ -381,7 +381,16 @@ def test_server_stops_half_way(project, server, shop, backups):
     assert_intact(server)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def number(request):
+    """A signal, which commands do not inherit as ignored where these tests were started by nohup."""
+    before = signal.getsignal(request.param)
+    if before == signal.SIG_IGN:
+        signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_command_is_told_to_end_half_way(project, server, shop, backups, number):
     """It also ends what it has begun: pg_dump, and their sessions."""
     with in_use(server):
