@@ -33,8 +33,10 @@ class Command(migrate.Command):
         elif is_question(options) or not is_pending(connection, options):
             try:
                 super().handle(*args, **options)
-            except IntegrityError:
-                self.tell("Another process has just made the same content types or permissions.")
+            except DatabaseError as error:
+                if not self.may_repeat(connection, error):
+                    raise
+                self.tell("Another process was in the way: once more, under the lock.")
                 self.handle_alone(connection, *args, **options)
         else:
             self.handle_alone(connection, *args, **options)
@@ -63,7 +65,7 @@ class Command(migrate.Command):
         """Tell whether the attempt that ended with this error left nothing half-done, and another may succeed."""
         if connection.in_atomic_block:
             return False
-        if self.running is None:  # before or after the migrations, where only what is lacking is made
+        if self.running is None:  # beside the migrations, where two may make the same content type
             return is_blocked(error) or isinstance(error, IntegrityError)
         return is_blocked(error) and is_atomic(connection, self.running)
 
