@@ -14,7 +14,7 @@ PROGRAMS := ip localedef openssl pgbouncer restic rsync systemd-analyze
 LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
 PACKAGES := iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql restic rsync systemd
 
-.PHONY: demo test bench bench-serving lint requirements
+.PHONY: demo test bench bench-migrating bench-serving lint requirements
 .DEFAULT_GOAL := demo
 
 demo: $(UV)
@@ -25,6 +25,9 @@ test: $(UV) requirements
 
 bench: demo
 	@cd demo/backend && uv run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py
+
+bench-migrating: demo
+	@cd demo/backend && uv run --quiet python ../../benchmarks/migrating.py
 
 bench-serving: demo
 	@cd demo/backend && uv run --quiet python ../../benchmarks/serving.py

@@ -133,7 +133,7 @@ def test_every_command_of_the_template_s_readme(tmp_path, hub):
     copy, environment = hub
     documented = commands(ROOT / "README.md")
     assert documented[0].startswith("uvx cookiecutter gh:org/")
-    assert documented[-4:] == [MAKE_TEST, "make lint", "make bench", "make bench-serving"]
+    assert documented[-5:] == [MAKE_TEST, "make lint", "make bench", "make bench-serving", "make bench-migrating"]
     environment["ROUNDS"] = "1"  # that it runs is shown here, not what is fast
     folder = tmp_path
     for command in documented:
