@@ -37,10 +37,10 @@ SERVERS = {
 }
 # What is typed into a command that asks, and what it then says.
 TYPED = {
-    "createuser --createdb --pwprompt shop": (f"{PASSWORD}\n{PASSWORD}\n", ""),
     "uv run manage.py dbshell": ("SELECT 'seen' || 'here';\n", "seenhere"),
     "uv run manage.py shell_plus --print-sql": ("User.objects.count()\n", "[Database: default]"),
 }
+PREPARE = "uv run manage.py prepare_database"
 CREATE_SUPERUSER = "uv run manage.py createsuperuser"
 
 
@@ -69,7 +69,7 @@ def obey(command, folder, environment):
             capture_output=True,
             text=True,
             check=True,
-            start_new_session=True,  # without a terminal, or createuser would ask there
+            start_new_session=True,  # without a terminal, at which it would ask
         )
         assert expected in done.stdout + done.stderr
     elif command == CREATE_SUPERUSER:
@@ -161,17 +161,18 @@ def test_every_command_of_the_rendered_readme(tmp_path, secured):
     administrator = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "owner", "PGPASSWORD": PASSWORD}
     environment = {"PATH": f"{server.binaries}{os.pathsep}{os.environ['PATH']}", **administrator}
     for command in documented:
-        obey(command, project, environment)
-        if command == "createdb --owner shop shop":
+        if command == PREPARE and "DB_SSLROOTCERT" not in environment:  # the first time, as it is for the first start
             own_server(project, server)
             environment["DB_SSLROOTCERT"] = str(authority)
+        obey(command, project, environment)
     assert len(documented) > 20
 
 
 def own_server(project, server):
     """Change `.env` as the README says."""
     said = re.findall(r"(?s)```ini\n(.+?)```", (project / "README.md").read_text())[0]
-    said = said.replace("what-you-typed", PASSWORD).replace("5432", str(server.port))
+    said = said.replace("what-you-know", PASSWORD).replace("5432", str(server.port))
+    said = said.replace("DB_ADMIN_USER=postgres", "DB_ADMIN_USER=owner")
     names = dict(line.split("=", 1) for line in said.splitlines())
     env = project / ".env"
     lines = [line for line in env.read_text().splitlines() if line.partition("=")[0] not in names]

@@ -17,9 +17,10 @@ NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", 
 LEAST_SHARE = 0.1  # of its time, which who waited for somebody else's question still needs to put one
 OLDEST_SERVER = 15
 QUESTION = b"SELECT 1"
-# Everybody may count sessions, though not see what others do.
+# Everybody may count sessions, though not see what those of other roles are.
 QUESTION_ABOUT_CONNECTIONS = b"""
-    SELECT count(*), current_setting('max_connections') FROM pg_stat_activity WHERE backend_type = 'client backend'
+    SELECT count(*), current_setting('max_connections') FROM pg_stat_activity
+    WHERE datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
 """
 
 _asking: dict[str, threading.Lock] = {}
