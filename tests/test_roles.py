@@ -882,6 +882,7 @@ DatabaseOperations.execute_sql_flush = flush
 # What concerns no role, and what only an owner does: mark the database, and make a table for the time of a test.
 NOT_THE_APPS = (
     "--ignore=tests/test_documents.py",
+    "--ignore=apps/backups/tests/test_restoring.py",  # which makes databases
     "--deselect=apps/protection/tests/test_refusals.py::test_mark_is_added_to_a_comment_and_never_changed",
     "--deselect=apps/protection/tests/test_refusals.py::test_production_is_refused",
     "--deselect=apps/protection/tests/test_refusals.py::test_database_that_is_named_is_not_protected",
