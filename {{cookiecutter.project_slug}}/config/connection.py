@@ -14,7 +14,7 @@ from config.process import Role
 
 PGBOUNCER = config("DB_PGBOUNCER", default=False, cast=bool) and not (process.direct and config("DB_DIRECT_HOST"))
 
-SERVES = process.role in {Role.WSGI, Role.ASGI}
+SERVES = process.role in process.SERVERS
 
 # Under ASGI each request has a thread of its own: a connection that it kept would never be used again, nor closed.
 # Commands have one connection, and nobody to share it with.
@@ -67,7 +67,7 @@ def build_limits(role: Role | None = None) -> dict[str, int]:
         "lock_timeout": config("DB_LOCK_TIMEOUT", default=3, cast=seconds),
         "idle_in_transaction_session_timeout": config("DB_IDLE_IN_TRANSACTION_TIMEOUT", default=30, cast=seconds),
     }
-    if role not in {Role.WSGI, Role.ASGI}:
+    if role not in process.SERVERS:
         limits = dict.fromkeys(limits, 0)
     if role == Role.MIGRATE:
         # While a change of a table waits for its lock, everybody else waits behind it.

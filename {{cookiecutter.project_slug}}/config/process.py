@@ -23,6 +23,7 @@ ROLES = {
     **dict.fromkeys(("backup_database", "database_roles", "restore_database", "verify_backup"), Role.OWNER),
     **dict.fromkeys(("flush", "reset_db", "reset_schema", "sqlflush", "test"), Role.OWNER),
 }
+SERVERS = {Role.WSGI, Role.ASGI}
 OWNERS = {Role.MIGRATE, Role.OWNER}  # log in as DB_MIGRATE_USER, and go round a pgbouncer
 
 # Of this process, until its entry point says otherwise.

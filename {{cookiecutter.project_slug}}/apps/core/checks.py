@@ -138,7 +138,7 @@ def check_timeouts(**_: Any) -> list[CheckMessage]:
     """Report a web process whose queries the web server would end, and not PostgreSQL."""
     limits = settings.DATABASES[DEFAULT_DB_ALIAS]["OPTIONS"].get("options", "").split()
     values = dict(limit.split("=", 1) for limit in limits if limit.startswith(("statement_timeout=", "lock_timeout=")))
-    serves = process.role in {process.Role.WSGI, process.Role.ASGI}
+    serves = process.role in process.SERVERS
     return [
         Warning(
             f"DB_{name.upper()} is {int(value) / 1000:g}: a request may wait longer than the {server.timeout} seconds "

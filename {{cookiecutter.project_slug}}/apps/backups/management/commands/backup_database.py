@@ -5,21 +5,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from apps.backups.archive import Manifest
 from apps.backups.dump import make_backup
+from apps.backups.failures import FAILURES, explain
 from apps.backups.interruption import heed_signals
 from apps.backups.models import Backup
 from apps.backups.report import Report
 from apps.backups.retention import prune
-from apps.core.database.causes import Cause
-from apps.core.database.diagnosis import diagnose, find_origin
-
-FAILURES = (CommandError, Error, psycopg.Error, OSError)
 
 
 class Command(BaseCommand):
@@ -74,15 +70,3 @@ def record(using: str, dump: Path, manifest: Manifest, seconds: float, removed: 
     backups.filter(name__in=[path.name for path in removed]).delete()
     made_at = datetime.fromisoformat(manifest.made_at)
     backups.create(name=dump.name, made_at=made_at, size=manifest.size, seconds=seconds)
-
-
-def explain(error: Exception, using: str) -> str:
-    """Return what went wrong, in a sentence."""
-    if isinstance(error, CommandError):
-        return f"{str(error).rstrip('.')}."
-    if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror}."
-    diagnosis = diagnose(error, connections[using].settings_dict)
-    if diagnosis.cause in {Cause.UNKNOWN, Cause.PERMISSION_DENIED} and getattr(find_origin(error), "sqlstate", None):
-        return f"{str(error).partition('\n')[0]}."  # of a query, whose object it names
-    return str(diagnosis)

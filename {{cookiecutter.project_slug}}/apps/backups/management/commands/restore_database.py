@@ -6,14 +6,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from apps.backups.failures import FAILURES, explain
 from apps.backups.interruption import heed_signals
 from apps.backups.neighbours import Purpose, hold, maintain
 from apps.backups.replacement import Replacement
 from apps.backups.report import Report
 from apps.core.database.environment import refuse_production
 from config.environment import count
-
-from .backup_database import FAILURES, explain
 
 JOBS = 2
 

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from apps.backups.archive import Manifest, list_backups
+from apps.backups.failures import FAILURES, explain
 from apps.backups.interruption import heed_signals
 from apps.backups.models import Backup
 from apps.backups.neighbours import Purpose, hold, maintain
@@ -17,7 +18,6 @@ from apps.backups.replacement import Replacement
 from apps.backups.report import Report
 from config.environment import count
 
-from .backup_database import FAILURES, explain
 from .restore_database import JOBS
 
 
