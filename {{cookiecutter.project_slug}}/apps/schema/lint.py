@@ -15,6 +15,8 @@ from django.db.migrations import Migration, RunPython
 from django.db.migrations.loader import MigrationLoader
 from django.utils.module_loading import import_string
 
+from .statements import is_atomic
+
 ZERO_DOWNTIME_EDITOR = "django_zero_downtime_migrations.backends.postgres.schema.DatabaseSchemaEditor"
 
 # What is not squawk's, which does not know the names.
@@ -42,7 +44,7 @@ def print_sql(loader: MigrationLoader, migration: Migration) -> str:
         statements = loader.collect_sql([(loader.graph.nodes[migration.app_label, migration.name], False)])
     except (NotSupportedError, TypeError, ValueError) as error:
         return f"-- {NO_SQL}: {error}"
-    return "\n".join(["BEGIN;", *statements, "COMMIT;"] if is_atomic(migration) else statements)
+    return "\n".join(["BEGIN;", *statements, "COMMIT;"] if is_atomic(connection, migration) else statements)
 
 
 def find_tables(sql: str) -> set[str]:
@@ -67,14 +69,9 @@ def look_beside(migration: Migration, sql: str) -> Iterator[Finding]:
         if not operation.reversible:
             yield Finding(IRREVERSIBLE, f"{type(operation).__name__} has no way back: give it one, if only noop.")
     has_data = any(isinstance(operation, RunPython) for operation in migration.operations)
-    if has_data and is_atomic(migration) and re.search(CHANGE, sql, re.MULTILINE):
+    if has_data and is_atomic(connections[DEFAULT_DB_ALIAS], migration) and re.search(CHANGE, sql, re.MULTILINE):
         text = "RunPython keeps the locks of the schema changes beside it: give it a migration of its own."
         yield Finding(DATA, text)
-
-
-def is_atomic(migration: Migration) -> bool:
-    """Tell whether the migration is one transaction: not every engine does as the migration says."""
-    return bool(connections[DEFAULT_DB_ALIAS].schema_editor(atomic=migration.atomic).atomic_migration)
 
 
 def ask_squawk(sql: str, accepted: list[str]) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
 
 from .attempts import is_blocked, repeat
 
@@ -18,6 +19,11 @@ INDEX = re.compile(
 
 # A single one, which has done nothing where it did not get its lock.
 REPEATABLE = re.compile(r"\s*(ALTER|CREATE|DROP)\b[^;]*;?\s*", re.IGNORECASE)
+
+
+def is_atomic(connection: BaseDatabaseWrapper, migration: Migration) -> bool:
+    """Tell whether the migration is rolled back when it fails: not every engine does as the migration says."""
+    return bool(connection.schema_editor(atomic=migration.atomic).atomic_migration)
 
 
 def execute_patiently(  # noqa: PLR0913, PLR0917  Django's own signature for what is wrapped around a query

@@ -14,7 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from apps.schema.attempts import PAUSES, is_blocked, repeat
 from apps.schema.blockers import BlockerWatch
 from apps.schema.lock import hold, is_held
-from apps.schema.statements import execute_patiently
+from apps.schema.statements import execute_patiently, is_atomic
 
 
 class Command(migrate.Command):
@@ -117,8 +117,3 @@ def is_pending(connection: BaseDatabaseWrapper, options: dict[str, Any]) -> bool
     # A migration that stands for others is recorded once all of them are applied.
     replacements = loader.applied_migrations.keys() & loader.replacements.keys()
     return bool(replacements - executor.recorder.applied_migrations().keys()) if replacements else False
-
-
-def is_atomic(connection: BaseDatabaseWrapper, migration: Migration) -> bool:
-    """Tell whether the migration is rolled back when it fails: not every engine does as the migration says."""
-    return bool(connection.schema_editor(atomic=migration.atomic).atomic_migration)
