@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import django
 
-ROUNDS = 15
+ROUNDS = int(os.environ.get("ROUNDS", "15"))
 CALLS = 200  # a round, of what costs less than a millisecond
 NEW_CONNECTIONS = 20  # a round, of what connects anew
 

@@ -411,7 +411,7 @@ def test_migration_behind_a_transaction_says_so_and_succeeds_after_it(shop):
 def test_migration_behind_a_transaction_that_does_not_end_fails_in_a_sentence(shop):
     shop.copy("half")
     with transaction(shop, CHANGE) as other:
-        done = shop.migrate(check=False)
+        done = shop.migrate(check=False, DB_MIGRATE_LOCK_TIMEOUT="1")
     assert done.returncode == 1
     said = r"CommandError: shop\.0003_price did not get a lock in 5 attempts, and is not done\. In the way was "
     assert re.fullmatch(rf"{said}pid {other.pid} \(owner, report\), begun \d+ s ago, .*\.\n", done.stderr)

@@ -322,7 +322,8 @@ def test_migrate_does_nothing_a_second_time(stack, services):
 
 def test_migrate_fails_without_a_database(stack, services):
     """So that web, which waits for its completion, does not start."""
-    done = stack.run(services["migrate"], DB_PORT=free_port())
+    words = [*services["migrate"]["command"], "--wait", "1"]  # not half a minute
+    done = stack.run(services["migrate"], words, DB_PORT=free_port())
     assert done.returncode == 1
     assert "Could not connect to database server at 127.0.0.1:" in done.stderr
 

@@ -1,41 +1,35 @@
-"""The template folder is a Django project that lints, types and tests as it stands; a rendered one does, too."""
+"""The template folder is a Django project that lints, types and tests as it stands."""
 
 import sys
 
-import pytest
 from conftest import ROOT, TEMPLATE, manage, run
 
 
-@pytest.fixture(scope="session", params=["in place", "rendered"])
-def folder(request):
-    return TEMPLATE if request.param == "in place" else request.getfixturevalue("project")
+def test_lint():
+    run(sys.executable, "-m", "ruff", "check", "--no-cache", cwd=TEMPLATE)
 
 
-def test_lint(folder):
-    run(sys.executable, "-m", "ruff", "check", "--no-cache", cwd=folder)
+def test_format():
+    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache", cwd=TEMPLATE)
 
 
-def test_format(folder):
-    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache", cwd=folder)
+def test_types():
+    run(sys.executable, "-m", "mypy", ".", "--cache-dir=/dev/null", cwd=TEMPLATE)
 
 
-def test_types(folder):
-    run(sys.executable, "-m", "mypy", ".", "--cache-dir=/dev/null", cwd=folder)
+def test_checks():
+    assert manage(TEMPLATE, "check").stdout == "System check identified no issues (0 silenced).\n"
 
 
-def test_checks(folder):
-    assert manage(folder, "check").stdout == "System check identified no issues (0 silenced).\n"
+def test_migrations_are_complete(server):
+    environment = server.environment("migrations_in_place")
+    manage(TEMPLATE, "makemigrations", "--check", "--dry-run", **environment)
 
 
-def test_migrations_are_complete(folder, server):
-    environment = server.environment(f"migrations_{folder.name.strip('{}').replace('.', '_')}")
-    manage(folder, "makemigrations", "--check", "--dry-run", **environment)
-
-
-def test_tests(folder, server):
-    """Against a server over TCP; on the embedded one the project's own tests run elsewhere."""
-    environment = server.environment(f"tests_{folder.name.strip('{}').replace('.', '_')}")
-    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=folder, **environment)
+def test_tests(server):
+    """Against a server over TCP; on the embedded one a rendered project's run in test_shipping."""
+    environment = server.environment("tests_in_place")
+    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=TEMPLATE, **environment)
     assert " passed" in done.stdout
     assert " skipped" not in done.stdout
 

@@ -24,7 +24,9 @@ def test_project_works_on_every_supported_postgresql(tmp_path, folder, major):
     with postgres(unpack(major, folder)) as server:
         environment = server.environment("versions")
         manage(project, "migrate", **environment)
-        done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=project, **environment)
+        # Those that ask a server; the others, of settings and entry points, run elsewhere.
+        tests = "apps", *(f"tests/test_{part}.py" for part in ("database", "health", "outage", "pages"))
+        done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests, cwd=project, **environment)
         assert " passed" in done.stdout
         with server.connect("versions") as connection:
             assert connection.info.server_version // 10000 == major
@@ -41,9 +43,9 @@ def test_older_postgresql_is_refused_in_a_sentence(tmp_path, folder):
     assert PASSWORD not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("version", ["3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.12"])
 def test_project_works_on_every_supported_python(tmp_path, version):
-    """Which uv finds on the machine or fetches, as it does for a user."""
+    """Which uv finds on the machine or fetches, as it does for a user; 3.13 is what the READMEs' commands run on."""
     project = render(tmp_path)
     (project / ".python-version").write_text(version + "\n")
     run("uv", "run", "manage.py", "migrate", cwd=project)

@@ -3,10 +3,12 @@
 import importlib
 import itertools
 import os
+import re
 
 import pytest
 from django.conf import settings
 from django.core.checks import Tags, run_checks
+from django.core.exceptions import ImproperlyConfigured
 
 from apps.core.checks import check_pgbouncer
 from apps.core.database.startup import CONNECTIONS
@@ -44,12 +46,13 @@ def load(monkeypatch):
         for name, value in {**PRODUCTION, **variables}.items():
             monkeypatch.setenv(name, value)
         process.begin(role, go_direct=direct)
-        return reload("config.connection", "config.settings.base", f"config.settings.{module}").DATABASES["default"]
+        names = "config.connection", "config.server", "config.settings.base", f"config.settings.{module}"
+        return reload(*names).DATABASES["default"]
 
     yield load
     monkeypatch.undo()
     process.role, process.name, process.direct = before
-    reload("config.connection", "config.settings.base")
+    reload("config.connection", "config.server", "config.settings.base")
 
 
 def reload(*names):
@@ -155,17 +158,15 @@ def test_secret_may_be_in_a_file(load, tmp_path):
         ({"DB_PASSWORD": ""}, "DB_PASSWORD_FILE is '/nowhere', which cannot be read: No such file or directory."),
     ],
 )
-def test_secret_that_is_no_single_one_is_refused(variables, sentence):
-    answer = run("manage.py", "check", DB_PASSWORD_FILE="/nowhere", **variables)
-    assert (answer.returncode, answer.stderr) == (1, f"{sentence}\n")
+def test_secret_that_is_no_single_one_is_refused(load, variables, sentence):
+    with pytest.raises(ImproperlyConfigured, match=f"^{re.escape(sentence)}$"):
+        load("development", Role.COMMAND, DB_PASSWORD_FILE="/nowhere", **variables)
 
 
 @pytest.mark.parametrize("name", ["DB_PASSWORD", "DB_MIGRATE_PASSWORD", "DB_ADMIN_PASSWORD"])
-def test_production_refuses_a_password_that_everybody_knows(name):
-    production = {**PRODUCTION, "DJANGO_SETTINGS_MODULE": "config.settings.production"}
-    answer = run("manage.py", "check", **{**production, name: "postgres"})
-    assert answer.returncode == 1
-    assert f"{name} is a development password" in answer.stderr
+def test_production_refuses_a_password_that_everybody_knows(load, name):
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is a development password"):
+        load("production", Role.COMMAND, **{name: "postgres"})
 
 
 def test_only_what_is_verified_names_authorities(load):
@@ -252,16 +253,16 @@ def test_more_connections_than_the_server_has_are_warned_of():
 
 
 @pytest.mark.parametrize("name", ["DB_CONNECT_TIMEOUT", "WEB_CONCURRENCY", "WEB_THREADS"])
-def test_a_number_that_must_not_be_nothing_is_refused(name):
-    answer = run("manage.py", "check", **{name: "0"})
-    assert (answer.returncode, answer.stderr) == (1, f"{name} is '0', but must be a whole number, 1 or more.\n")
+def test_a_number_that_must_not_be_nothing_is_refused(load, name):
+    with pytest.raises(ImproperlyConfigured, match=f"^{name} is '0', but must be a whole number, 1 or more.$"):
+        load("development", Role.WSGI, **{name: "0"})
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "inf", "nan"])
-def test_a_time_that_is_none_is_named(value):
-    answer = run("manage.py", "check", DB_LOCK_TIMEOUT=value)
-    assert answer.returncode == 1
-    assert answer.stderr == f"DB_LOCK_TIMEOUT is {value!r}, but must be a number of seconds, 0 or more.\n"
+def test_a_time_that_is_none_is_named(load, value):
+    sentence = f"DB_LOCK_TIMEOUT is {value!r}, but must be a number of seconds, 0 or more."
+    with pytest.raises(ImproperlyConfigured, match=f"^{re.escape(sentence)}$"):
+        load("development", Role.WSGI, DB_LOCK_TIMEOUT=value)
 
 
 SHOW = """
