@@ -24,8 +24,8 @@ def test_project_works_on_every_supported_postgresql(tmp_path, folder, major):
     with postgres(unpack(major, folder)) as server:
         environment = server.environment("versions")
         manage(project, "migrate", **environment)
-        # Those that ask a server; the others, of settings and entry points, run elsewhere.
-        tests = "apps", *(f"tests/test_{part}.py" for part in ("database", "health", "outage", "pages"))
+        # Entry points, the log and documents are the same for every server.
+        tests = "apps", *(f"tests/test_{part}.py" for part in ("connections", "database", "health", "outage", "pages"))
         done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests, cwd=project, **environment)
         assert " passed" in done.stdout
         with server.connect("versions") as connection:
