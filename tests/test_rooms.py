@@ -1,4 +1,4 @@
-"""A project can do without each of its rooms: its folder and its line in INSTALLED_APPS are all there is to delete."""
+"""A project can do without each of its rooms: its folder and the lines of settings that name it are all to delete."""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import manage, render, run
 
-ROOMS = ["backups", "protection", "roles", "schema"]
+ROOMS = ["backups", "checklist", "insight", "metrics", "protection", "queries", "roles", "schema"]
 
 
 @pytest.fixture
@@ -16,10 +16,13 @@ def project(tmp_path):
 
 def delete(project, room):
     shutil.rmtree(project / "apps" / room)
-    settings = project / "config" / "settings" / "base.py"
-    line = f'    "apps.{room}",\n'
-    assert settings.read_text().count(line) == 1
-    settings.write_text(settings.read_text().replace(line, ""))
+    named = 0
+    for file in (project / "config" / "settings").glob("*.py"):
+        lines = file.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if f'    "apps.{room}' not in line]
+        named += len(lines) - len(kept)
+        file.write_text("".join(kept))
+    assert named
 
 
 def try_out(project, environment, *tests):

@@ -32,6 +32,7 @@ def build_formatter(*last: Processor) -> dict[str, Any]:
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
+            structlog.contextvars.merge_contextvars,  # what is bound to the request
             drop_request,
             structlog.processors.TimeStamper(fmt="iso"),
         ],

@@ -18,7 +18,7 @@ def test_readme_explains_every_cause():
 
 
 def test_readme_explains_every_check():
-    code = find(r'id="(\w+\.[EW]\d+)"', "apps/*/checks.py")
+    code = find(r'id="(\w+\.[EW]\d+)"', "apps/**/*.py")
     readme = find(r"^\| `(\w+\.[EW]\d+)` \|", "README.md")
     assert code == {check for check in readme if (settings.BASE_DIR / "apps" / check.split(".")[0]).is_dir()}
 

@@ -8,19 +8,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 
-import psycopg
 from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
-from psycopg.rows import TupleRow
+
+from apps.core.database.session import Session, open_session
 
 from .archive import TIME
 
-Session = psycopg.Connection[TupleRow]
-
 LONGEST_NAME = 63  # bytes, unless PostgreSQL was compiled otherwise
 MOMENT = re.compile(r"\d{8}T\d{6}Z")  # TIME
-NOT_OF_PSYCOPG = {"context", "cursor_factory"}  # but Django's, for its own queries
 
 
 class Purpose(StrEnum):
@@ -33,8 +30,7 @@ class Purpose(StrEnum):
 
 def connect(connection: BaseDatabaseWrapper, database: str, **account: str) -> Session:
     """Return a new connection to another database of the server that `connection` leads to, by the same account."""
-    parameters = {k: v for k, v in connection.get_connection_params().items() if k not in NOT_OF_PSYCOPG}
-    return psycopg.connect(**{**parameters, **account, "dbname": database, "autocommit": True})
+    return open_session(connection, **account, dbname=database)
 
 
 def maintain(connection: BaseDatabaseWrapper) -> Session:

@@ -1,12 +1,15 @@
 """What stands around every request; all of it is synchronous, as the database's connections are."""
 
 import logging
+import re
 import time
+import uuid
 from collections.abc import Callable
 
 from django.conf import settings
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from . import views
 from .database.connection import let_go
@@ -15,6 +18,9 @@ from .database.outage import watch
 from .readiness import readiness
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+
+REQUEST_ID = "X-Request-ID"
+WELL_FORMED_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +48,13 @@ class HealthMiddleware:
         return self.get_response(request)
 
 
-class AccessLogMiddleware:
-    """Writes a line for each request, without its query string, which may hold what nobody should read."""
+class RequestMiddleware:
+    """
+    Writes a line for each request, without its query string, which may hold what nobody should read.
+
+    Every line of the log that a request causes has its `request_id`: the one that a proxy in front has sent as
+    X-Request-ID, or else a new one. The answer bears it, too.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         """Remember what comes after."""
@@ -52,10 +63,18 @@ class AccessLogMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Have the request answered, and write what came of it."""
         begin = time.perf_counter()
-        response = self.get_response(request)
-        milliseconds = round((time.perf_counter() - begin) * 1000, 1)
-        fields = {"status": response.status_code, "response_time_ms": milliseconds}
-        logger.info("%s %s", request.method, request.path, extra=fields)
+        sent = request.headers.get(REQUEST_ID, "")
+        request_id = sent if WELL_FORMED_ID.fullmatch(sent) else uuid.uuid4().hex
+        clear_contextvars()  # of whatever this thread did before
+        bind_contextvars(request_id=request_id)
+        try:
+            response = self.get_response(request)
+            milliseconds = round((time.perf_counter() - begin) * 1000, 1)
+            fields = {"status": response.status_code, "response_time_ms": milliseconds}
+            logger.info("%s %s", request.method, request.path, extra=fields)
+        finally:
+            clear_contextvars()
+        response.headers[REQUEST_ID] = request_id
         return response
 
 

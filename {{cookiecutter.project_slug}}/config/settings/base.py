@@ -65,6 +65,15 @@ if process.role in process.OWNERS:
 # Extensions that `prepare_database` makes.
 DB_EXTENSIONS = config("DB_EXTENSIONS", cast=Csv())
 
+# Which statements the server's log holds, so that it can be told who did what: as PostgreSQL's log_statement has it.
+DB_AUDIT = config("DB_AUDIT", default="ddl")
+
+# How many standbys follow the primary.
+DB_EXPECTED_REPLICAS = config("DB_EXPECTED_REPLICAS", default=0, cast=int)
+
+# Seconds from which on a query is slow, and logged.
+DB_SLOW_QUERY = config("DB_SLOW_QUERY", default=0.5, cast=seconds)
+
 # PostgreSQL itself, where DB_HOST is a pgbouncer: for commands of the owner and `check_database --direct`.
 DB_DIRECT_HOST = config("DB_DIRECT_HOST")
 
@@ -107,7 +116,11 @@ HEALTH_TOKEN = secret("HEALTH_TOKEN")
 INSTALLED_APPS = [
     "apps.core",
     "apps.backups",
+    "apps.checklist",
+    "apps.insight",
+    "apps.metrics",
     "apps.protection",
+    "apps.queries",
     "apps.roles",
     "apps.schema",
     "apps.users",
@@ -135,9 +148,15 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["console"], "level": config("LOG_LEVEL", default="INFO")},
 }
 
+# Whoever sends it as a bearer token may read /metrics; while it is empty, a private network may.
+METRICS_TOKEN = secret("METRICS_TOKEN")
+
 MIDDLEWARE = [
     # Before all others: load balancers ask by address, over plain HTTP, and while sessions cannot be read.
     "apps.core.middleware.HealthMiddleware",
+    "apps.metrics.middleware.MetricsMiddleware",
+    "apps.core.middleware.RequestMiddleware",
+    "apps.queries.middleware.QueriesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -148,6 +167,13 @@ MIDDLEWARE = [
     # Next to the views, whose database it watches.
     "apps.core.middleware.DatabaseMiddleware",
 ]
+
+# Where traces of requests are sent by OTLP over HTTP, such as http://localhost:4318, and by which name; nowhere if empty.
+OTEL_ENDPOINT = config("OTEL_EXPORTER_OTLP_ENDPOINT")
+OTEL_SERVICE_NAME = config("OTEL_SERVICE_NAME", default="django")
+
+# What becomes of a query that one line of code repeats for each of many objects: nothing, "warn" or "raise".
+REPEATED_QUERIES = ""
 
 ROOT_URLCONF = "config.urls"
 

@@ -3,7 +3,7 @@
 from config.environment import config
 
 from .base import *  # noqa: F403  a settings module is its base and its differences
-from .base import DATABASES, INSTALLED_APPS, MIDDLEWARE, SECRET_KEY
+from .base import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE, SECRET_KEY
 
 # Core
 
@@ -23,8 +23,17 @@ INSTALLED_APPS = [*INSTALLED_APPS, "debug_toolbar", "django_extensions"]
 
 INTERNAL_IPS = ["127.0.0.1"]
 
+# runserver has lines of its own for requests, which say less than those of the project.
+LOGGING = {**LOGGING, "loggers": {**LOGGING["loggers"], "django.server": {"level": "CRITICAL"}}}
+
 MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
 
-MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware", *MIDDLEWARE]
+MIDDLEWARE = [
+    "apps.queries.middleware.ServerTimingMiddleware",
+    "debug_toolbar.middleware.DebugToolbarMiddleware",
+    *MIDDLEWARE,
+]
+
+REPEATED_QUERIES = "warn"
 
 SECRET_KEY = SECRET_KEY or "development-only"

@@ -26,12 +26,12 @@ ENVIRONMENT = config("DB_ENVIRONMENT", default="production")
 
 LOGGING = {**LOGGING, "formatters": {"console": JSON}}
 
+AFTER_REDIRECT = MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1
+
 MIDDLEWARE = [
-    *MIDDLEWARE[:1],  # health, which nobody wants to read about
-    "apps.core.middleware.AccessLogMiddleware",  # runserver has a log of its own
-    *MIDDLEWARE[1:2],  # the redirect to HTTPS
+    *MIDDLEWARE[:AFTER_REDIRECT],
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    *MIDDLEWARE[2:],
+    *MIDDLEWARE[AFTER_REDIRECT:],
 ]
 
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True

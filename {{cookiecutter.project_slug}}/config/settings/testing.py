@@ -10,6 +10,8 @@ DATABASES = {"default": {**DATABASES["default"], **OWNER, "CONN_MAX_AGE": 0}}
 
 ENVIRONMENT = "testing"
 
+REPEATED_QUERIES = "raise"
+
 SECRET_KEY = "testing-only"  # noqa: S105  signs nothing that outlives a test
 
 # Contrib
