@@ -265,6 +265,11 @@ def test_a_time_that_is_none_is_named(load, value):
         load("development", Role.WSGI, DB_LOCK_TIMEOUT=value)
 
 
+def test_statements_that_no_log_knows_are_named(load):
+    with pytest.raises(ImproperlyConfigured, match="^DB_AUDIT is 'some', but must be none, ddl, mod or all.$"):
+        load("development", Role.WSGI, DB_AUDIT="some")
+
+
 SHOW = """
 from config import process
 process.begin(process.Role.{role})

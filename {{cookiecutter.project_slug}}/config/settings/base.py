@@ -7,7 +7,7 @@ from decouple import Csv
 
 from config import process
 from config.connection import MAX_AGE, PGBOUNCER, build_options
-from config.environment import config, count, seconds, secret
+from config.environment import config, count, seconds, secret, statements
 from config.logs import TEXT
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ if process.role in process.OWNERS:
 DB_EXTENSIONS = config("DB_EXTENSIONS", cast=Csv())
 
 # Which statements the server's log holds, so that it can be told who did what: as PostgreSQL's log_statement has it.
-DB_AUDIT = config("DB_AUDIT", default="ddl")
+DB_AUDIT = config("DB_AUDIT", default="ddl", cast=statements)
 
 # How many standbys follow the primary.
 DB_EXPECTED_REPLICAS = config("DB_EXPECTED_REPLICAS", default=0, cast=int)
