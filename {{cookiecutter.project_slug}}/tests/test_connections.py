@@ -266,7 +266,7 @@ def test_a_time_that_is_none_is_named(load, value):
 
 
 def test_statements_that_no_log_knows_are_named(load):
-    with pytest.raises(ImproperlyConfigured, match="^DB_AUDIT is 'some', but must be none, ddl, mod or all.$"):
+    with pytest.raises(ImproperlyConfigured, match=r"^DB_AUDIT is 'some', but must be none, ddl, mod or all\.$"):
         load("development", Role.WSGI, DB_AUDIT="some")
 
 

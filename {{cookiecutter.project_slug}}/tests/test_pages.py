@@ -4,6 +4,7 @@ import pytest
 from django.test import override_settings
 from django.urls import path
 
+from apps.core.reporting import STARS, SecretlessExceptionReporter
 from apps.core.views import start
 from config.urls import urlpatterns
 
@@ -42,6 +43,24 @@ def test_admin_shows_the_users(admin_client):
     answer = admin_client.get("/admin/users/user/")
     assert answer.status_code == 200
     assert "admin@example.com" in answer.text
+
+
+def test_error_reports_hide_every_secret(rf, settings):
+    secrets = {
+        "SECRET_KEY": "signs",
+        "HEALTH_TOKEN": "tells",
+        "METRICS_TOKEN": "reads",
+        "DB_MONITOR_PASSWORD": "watch's",
+    }
+    for name, value in secrets.items():
+        setattr(settings, name, f"{value}-and-nobody-else")
+    shown = {"options": [f"{value}-and-nobody-else" for value in secrets.values()]}
+    with pytest.raises(LookupError) as caught:
+        {}[repr(shown)]
+    reporter = SecretlessExceptionReporter(rf.get("/"), caught.type, caught.value, caught.tb)
+    for report in (reporter.get_traceback_html(), reporter.get_traceback_text()):
+        assert STARS in report
+        assert "-and-nobody-else" not in report
 
 
 urlpatterns = [*urlpatterns, path("start/", start), path("fail/", fail)]
