@@ -10,9 +10,10 @@ from pathlib import Path
 from django.core.management.base import CommandError
 from django.db.migrations.loader import MigrationLoader
 
+from apps.core.database.session import Session
+
 from .archive import Manifest, read_manifest, verify_file
 from .contents import read_migrations
-from .neighbours import Session
 from .programs import find_programs, run_program
 
 Migrations = set[tuple[str, str]]

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from .neighbours import Session
+from apps.core.database.session import Session
 
 Place = Mapping[str, str | int]  # parameters of CREATE DATABASE
 

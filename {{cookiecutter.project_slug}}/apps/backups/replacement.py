@@ -7,9 +7,10 @@ from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apps.core.database.environment import mark_environment
+from apps.core.database.session import Session
 
 from .inspection import Archive, inspect, read_applied, refuse_lack_of_space, refuse_weak_role
-from .neighbours import Purpose, Session, connect, drop, list_neighbours, name_neighbour
+from .neighbours import Purpose, connect, drop, list_neighbours, name_neighbour
 from .programs import describe
 from .properties import copy_properties, describe_locale, describe_place, read_defaults, read_properties
 from .report import Report

@@ -13,9 +13,11 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from apps.core.database.session import Session
+
 from .contents import Contents, read_contents
 from .inspection import Archive, enumerate_some
-from .neighbours import Purpose, Session, connect, drop, maintain, name_neighbour
+from .neighbours import Purpose, connect, drop, maintain, name_neighbour
 from .programs import find_complaint, run_program, start_program
 from .properties import Place, create
 from .report import Report

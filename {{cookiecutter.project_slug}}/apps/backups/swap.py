@@ -17,7 +17,9 @@ from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
-from .neighbours import Session, maintain
+from apps.core.database.session import Session
+
+from .neighbours import maintain
 
 # Seconds.
 GRACE = 0.5  # for which transactions may end by themselves; requests wait for a connection twice as long

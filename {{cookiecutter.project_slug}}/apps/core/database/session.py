@@ -1,4 +1,4 @@
-"""A session of its own beside Django's connection: by another role, to another database, or for a question meanwhile."""
+"""A session beside Django's own connection: by another role, to another database, or for a question meanwhile."""
 
 from typing import Any
 
