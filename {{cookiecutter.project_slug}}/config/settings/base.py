@@ -168,7 +168,7 @@ MIDDLEWARE = [
     "apps.core.middleware.DatabaseMiddleware",
 ]
 
-# Where traces of requests are sent by OTLP over HTTP, such as http://localhost:4318, and by which name; nowhere if empty.
+# Where traces are sent by OTLP over HTTP, such as http://localhost:4318, and by which name; nowhere if empty.
 OTEL_ENDPOINT = config("OTEL_EXPORTER_OTLP_ENDPOINT")
 OTEL_SERVICE_NAME = config("OTEL_SERVICE_NAME", default="django")
 
