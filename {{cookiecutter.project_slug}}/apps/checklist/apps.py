@@ -4,6 +4,10 @@ from django.apps import AppConfig
 
 
 class ChecklistConfig(AppConfig):
-    """Registers the checks."""
+    """Brings the command `production_checklist`."""
 
     name = "apps.checklist"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from . import checks  # noqa: F401, PLC0415  importing them registers them
