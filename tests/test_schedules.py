@@ -1,10 +1,11 @@
-"""What makes backups by the clock: the compose service, the CronJob and the systemd timer, run or checked here."""
+"""What runs by the clock: backups by a CronJob and a timer of systemd's, and the history by another timer."""
 
 import re
 import shlex
 import sysconfig
 from pathlib import Path
 
+import pytest
 import yaml
 from conftest import TEMPLATE, run
 
@@ -67,7 +68,11 @@ def test_systemd_takes_the_units(tmp_path):
     assert done.stderr == ""
 
 
-def test_systemd_backs_up_and_then_verifies():
-    service = (DEPLOY / "systemd" / "backup-database.service").read_text()
+@pytest.mark.parametrize(
+    ("unit", "commands"),
+    [("backup-database", COMMANDS), ("record-database", ["python manage.py inspect_database --record"])],
+)
+def test_systemd_runs_the_commands_in_their_order(unit, commands):
+    service = (DEPLOY / "systemd" / f"{unit}.service").read_text()
     started = [shlex.split(line)[1:] for line in re.findall(r"(?m)^ExecStart=(.+)$", service)]
-    assert started == [shlex.split(command)[1:] for command in COMMANDS]
+    assert started == [shlex.split(command)[1:] for command in commands]

@@ -76,7 +76,7 @@ def read_history(using: str) -> Section:
         title="The last day",
         source="insight_sample",
         threshold="",
-        advice="Have manage.py inspect_database --record run every five minutes, as by cron.",
+        advice="Have manage.py inspect_database --record run every five minutes: deploy/systemd has a timer.",
         columns=COLUMNS,
         rows=rows,
         missing=missing,
