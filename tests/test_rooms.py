@@ -27,7 +27,6 @@ def delete(project, room):
 
 def try_out(project, environment, *tests):
     manage(project, "check", **environment)
-    manage(project, "migrate", **environment)
     manage(project, "makemigrations", "--check", **environment)
     # A folder of its own, since pytest removes those of the runs before, which this one would be.
     options = "-p", "no:cacheprovider", f"--basetemp={project.parent / 'temporary'}"

@@ -12,6 +12,7 @@ from apps.core.database.session import open_session
 
 from .literals import blank_literals
 
+LOGGED_IN = "SET LOCAL ROLE NONE"  # since the owner as whom a role acts may see less of that role's sessions
 # When a session began is hidden from a role that may not cancel its query, which leaves that without an identity.
 FIND: LiteralString = """
     SELECT pid, usename AS user, application_name AS application, state, query_start AS since, query,
@@ -56,8 +57,9 @@ class Running:
 
 def find_running(using: str, pid: int) -> Running | None:
     """Return what a process of PostgreSQL is at, or None where it has ended or belongs to another database."""
-    with closing(open_session(connections[using])) as session, session.cursor(row_factory=class_row(Running)) as cursor:
-        found = cursor.execute(FIND, [pid]).fetchone()
+    with closing(open_session(connections[using])) as session, session.transaction():
+        session.execute(LOGGED_IN)
+        found = session.cursor(row_factory=class_row(Running)).execute(FIND, [pid]).fetchone()
     return found and replace(found, query=blank_literals(found.query))
 
 
@@ -67,5 +69,6 @@ def cancel(using: str, pid: int, identity: str) -> bool:
 
     Raises InsufficientPrivilege where DB_USER may see the query, but not cancel it.
     """
-    with closing(open_session(connections[using])) as session:
+    with closing(open_session(connections[using])) as session, session.transaction():
+        session.execute(LOGGED_IN)
         return session.execute(CANCEL, [pid, identity]).fetchone() is not None
