@@ -50,7 +50,7 @@ if "PYTHONPYCACHEPREFIX" not in os.environ:  # the workers of one run share it
     os.environ |= {"TMPDIR": str(temporary), "PYTHONPYCACHEPREFIX": str(temporary / "bytecode")}
     # The tests of rendered projects have folders there, too, and must not clear away those of others.
     os.environ["PYTEST_ADDOPTS"] = "--override-ini=tmp_path_retention_count=1000"
-    # The toolbar looks for GDAL as each process of development starts, which a compiler and a linker make twice as long.
+    # The toolbar looks for GDAL as each process starts, which a compiler and a linker make twice as long.
     os.environ["PATH"] = f"{leave_out('gcc', 'ld', folder=temporary / 'programs')}{os.pathsep}{os.environ['PATH']}"
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(temporary / "hypothesis")
     tempfile.tempdir = None

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from conftest import PASSWORD, manage, postgres, render, run, unpack
 
-
 OLDEST = 15
 
 
@@ -27,7 +26,7 @@ def test_project_works_on_every_supported_postgresql(tmp_path, folder, major):
     with postgres(unpack(major, folder)) as server:
         environment = server.environment("versions")
         manage(project, "migrate", **environment)
-        # Entry points, the log and documents are the same for every server, and what is above apps for all but the oldest.
+        # Entry points, the log and documents are the same for every server; the oldest stands for the others elsewhere.
         parts = ("connections", "database", "health", "outage", "pages") if major == OLDEST else ("database",)
         tests = "apps", *(f"tests/test_{part}.py" for part in parts)
         done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests, cwd=project, **environment)
