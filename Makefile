@@ -14,9 +14,6 @@ PROGRAMS := chromium ip localedef openssl pgbouncer promtool restic rsync system
 LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
 PACKAGES := chromium iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql prometheus restic rsync systemd
 
-# What tells seconds of outages and locks has the machine to itself; the others fill it.
-TIMED := tests/test_outages.py tests/test_restoring.py tests/test_zero_downtime.py
-
 .PHONY: demo test bench bench-instrumentation bench-migrating bench-serving lint requirements
 .DEFAULT_GOAL := demo
 
@@ -24,8 +21,7 @@ demo: $(UV)
 	@python3 scripts/demo.py $(UV)
 
 test: $(UV) requirements
-	$(UV) run pytest --numprocesses 2 $(TIMED)
-	$(UV) run pytest --numprocesses 3 $(TIMED:%=--ignore=%)
+	$(UV) run pytest --numprocesses 2
 
 bench: demo
 	@cd demo/backend && uv run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py

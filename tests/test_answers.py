@@ -172,10 +172,10 @@ for folder in sys.argv[1:]:
 
 @pytest.mark.parametrize("part", [1, 2])  # each with examples of its own, side by side
 def test_every_other_answer_works(tmp_path_factory, part):
-    """Fifty hostile answers: they read back unchanged, and the projects pass their own checks."""
+    """Thirty hostile answers: they read back unchanged, and the projects pass their own checks."""
     projects = []
 
-    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(
         st.fixed_dictionaries(
             {

@@ -27,9 +27,9 @@ def test_migrations_are_complete(server):
 
 
 def test_tests(server):
-    """Against a server over TCP; on the embedded one a rendered project's run in test_shipping."""
+    """Of the project as a whole; those of its apps, whose files a rendering copies, run in rendered projects."""
     environment = server.environment("tests_in_place")
-    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=TEMPLATE, **environment)
+    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests", cwd=TEMPLATE, **environment)
     assert " passed" in done.stdout
     assert " skipped" not in done.stdout
 
