@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Info, Warning  # noqa: A004  Django's name
 from django.db import DatabaseError
 
-from apps.core.database.session import open_session
+from apps.core.database.session import open_monitor_session
 
 from .reading import Reading
 
@@ -45,8 +45,7 @@ def read_lags(reading: Reading) -> list[timedelta] | None:
             return [lag for (lag,) in cursor.fetchall()]
     if not settings.DB_MONITOR_PASSWORD:
         return None
-    monitor = f"{reading.connection.settings_dict['NAME']}_monitor"  # as `database_roles` calls it
-    with open_session(reading.connection, user=monitor, password=settings.DB_MONITOR_PASSWORD) as session:
+    with open_monitor_session(reading.connection) as session:
         return [lag for (lag,) in session.execute(QUERY)]
 
 

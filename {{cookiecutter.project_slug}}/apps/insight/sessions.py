@@ -13,7 +13,7 @@ from psycopg import errors, sql
 from psycopg.rows import dict_row
 
 from apps.core.database.diagnosis import diagnose
-from apps.core.database.session import Session, open_session
+from apps.core.database.session import Session, name_monitor, open_monitor_session, open_session
 
 from .question import Question, Row
 from .report import Section
@@ -130,11 +130,10 @@ def log_in(using: str, notes: list[str]) -> Session | None:
     connection = connections[using]
     if not settings.DB_MONITOR_PASSWORD or settings.DB_EMBEDDED or using != DEFAULT_DB_ALIAS:
         return None
-    user = f"{connection.settings_dict['NAME']}_monitor"
     try:
-        return open_session(connection, user=user, password=settings.DB_MONITOR_PASSWORD)
+        return open_monitor_session(connection)
     except psycopg.Error as error:
-        diagnosis = diagnose(error, {**connection.settings_dict, "USER": user})
+        diagnosis = diagnose(error, {**connection.settings_dict, "USER": name_monitor(connection)})
         notes.append(f"The monitor cannot log in, so that {connection.settings_dict['USER']} asks. {diagnosis.message}")
     return None
 

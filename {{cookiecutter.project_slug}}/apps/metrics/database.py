@@ -21,13 +21,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from apps.core.database.session import Session, open_session
+from apps.core.database.session import Session, open_monitor_session, open_session
 
 from . import activity, tables
 from .sample import Sample
 
 FRESH = 1.0  # seconds for which an answer is given again
 TIMEOUT = 2.0  # seconds, of each host; libpq knows no shorter one
+WAY: dict[str, Any] = {"connect_timeout": int(TIMEOUT), "application_name": "metrics"}
 STATEMENT_TIMEOUT = 500  # milliseconds, of three groups of questions
 
 DOWN = [Sample("database_up", 0)]
@@ -103,7 +104,7 @@ def fulfil(answer: Future[list[Sample]]) -> None:
 def ask(connection: BaseDatabaseWrapper) -> Iterator[Sample]:
     """Yield what there is to say; raises what psycopg raises."""
     begin = time.perf_counter()
-    with log_in(connection) as session:
+    with open_session(connection, **WAY) as session:
         session.execute("SELECT 1")
         yield Sample("database_up", 1)
         yield Sample("database_probe_seconds", time.perf_counter() - begin)
@@ -116,18 +117,12 @@ def ask(connection: BaseDatabaseWrapper) -> Iterator[Sample]:
     yield Sample("database_replicas_expected", settings.DB_EXPECTED_REPLICAS)
 
 
-def log_in(connection: BaseDatabaseWrapper, **changes: Any) -> Session:
-    """Return a session that says what it is for."""
-    return open_session(connection, connect_timeout=int(TIMEOUT), application_name="metrics", **changes)
-
-
 def log_in_as_monitor(connection: BaseDatabaseWrapper) -> Session:
     """Return a session that sees what all others do; of DB_USER where there is no such role, or pgbouncer has none."""
-    user = f"{connection.settings_dict['NAME']}_monitor"
     try:
-        return log_in(connection, user=user, password=settings.DB_MONITOR_PASSWORD)
+        return open_monitor_session(connection, **WAY)
     except psycopg.OperationalError:
-        return log_in(connection)
+        return open_session(connection, **WAY)
 
 
 def ask_about_server(session: Session) -> Iterator[Sample]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.rows import TupleRow
 
@@ -20,3 +21,14 @@ def open_session(connection: BaseDatabaseWrapper, **changes: Any) -> Session:
     """
     parameters = {k: v for k, v in connection.get_connection_params().items() if k not in NOT_OF_PSYCOPG}
     return psycopg.connect(**{**parameters, "autocommit": True, **changes})
+
+
+def open_monitor_session(connection: BaseDatabaseWrapper, **changes: Any) -> Session:
+    """Return a new session likewise, of the role that watches the server and sees what all others do."""
+    monitor = {"user": name_monitor(connection), "password": settings.DB_MONITOR_PASSWORD}
+    return open_session(connection, **changes, **monitor)
+
+
+def name_monitor(connection: BaseDatabaseWrapper) -> str:
+    """Return the name of that role, as `database_roles` makes it."""
+    return f"{connection.settings_dict['NAME']}_monitor"
