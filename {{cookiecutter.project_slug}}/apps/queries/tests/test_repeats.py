@@ -1,5 +1,7 @@
 """Queries that one line repeats for each of many objects."""
 
+from pathlib import Path
+
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.db import models, transaction
@@ -32,7 +34,7 @@ def show(request):
 
 
 def show_template(request):
-    template = Template("{% for one in all %}{{ one.content_type.model }}{% endfor %}")
+    template = Template(Path(__file__).with_name("kinds.html").read_text(encoding="utf-8"))
     return HttpResponse(template.render(Context({"all": permissions()})))
 
 
