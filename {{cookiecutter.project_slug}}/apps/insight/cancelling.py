@@ -8,9 +8,8 @@ from typing import LiteralString
 from django.db import connections
 from psycopg.rows import class_row
 
+from apps.core.database.literals import blank_literals
 from apps.core.database.session import open_session
-
-from .literals import blank_literals
 
 LOGGED_IN = "SET LOCAL ROLE NONE"  # since the owner as whom a role acts may see less of that role's sessions
 # When a session began is hidden from a role that may not cancel its query, which leaves that without an identity.

@@ -6,7 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, LiteralString
 
-from .literals import blank_literals
+from apps.core.database.literals import blank_literals
+
 from .report import Column, Finding, Kind, Section
 
 Row = dict[str, Any]

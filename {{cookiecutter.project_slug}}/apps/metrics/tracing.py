@@ -8,7 +8,6 @@ form or of a header, nor the text of an error. What the request began elsewhere 
 import atexit
 import functools
 import logging
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,13 +28,12 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.contextvars import bind_contextvars
 
+from apps.core.database.literals import blank_literals
+
 from .tally import around_queries
 
 TIMEOUT = 3.0  # seconds, in which a few hundred spans are taken or not at all
 SERVER_ERROR = 500
-
-# What SQL may hold besides its shape: comments, and where it is raw, strings in PostgreSQL's ways, and numbers.
-VALUE = re.compile(r"/\*.*?\*/ ?|'(?:[^'\\]|''|\\.)*'|\$(\w*)\$.*?\$\1\$|\b\d+(?:\.\d+)?\b", re.DOTALL)
 
 logger = logging.getLogger(__name__)
 propagator = TraceContextTextMapPropagator()
@@ -144,8 +142,8 @@ class Tracing:
 
 @functools.lru_cache(maxsize=1000)  # queries have few shapes, and there are many of each
 def hide_values(text: str) -> str:
-    """Return SQL without comments, and with a question mark for each value that stands in it."""
-    return VALUE.sub(lambda found: "" if found[0].startswith("/*") else "?", text)
+    """Return SQL without comments and values."""
+    return blank_literals(text, comments=False)
 
 
 def describe(span: Span, request: HttpRequest, response: HttpResponse) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from django.conf import settings
 
+from apps.core.database.literals import blank_literals
+
 from .places import find_place
-from .slow import strip_values
 
 logger = logging.getLogger("apps.queries")
 
@@ -72,7 +73,7 @@ def note_repeat(sql: Any) -> None:
 def complain(shape: Shape) -> None:
     """Raise or, once for each line and query of this process, warn."""
     place, sql = shape
-    text = f"{place} makes the same query {LIMIT} times or more: {strip_values(sql)[:LENGTH]}"
+    text = f"{place} makes the same query {LIMIT} times or more: {blank_literals(sql, comments=False)[:LENGTH]}"
     if settings.REPEATED_QUERIES == "raise":
         raise RepeatedQueries(f"{text}\n{ADVICE}")
     if shape not in told:

@@ -1,12 +1,12 @@
 """Queries that take long, in the log: where they come from, and never the values they hold."""
 
 import logging
-import re
 from typing import Any
 
 from psycopg.sql import Composable
 
 from apps.core.database.diagnosis import is_unavailable
+from apps.core.database.literals import blank_literals
 from config import process
 
 from .places import find_place
@@ -14,20 +14,6 @@ from .places import find_place
 logger = logging.getLogger("apps.queries")
 
 LENGTH = 1000  # characters of a query
-
-# Names are kept, and what is a value in the text is not, whoever wrote it there.
-TOKEN = re.compile(
-    r"""
-    (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
-    | (?P<kept> "(?:[^"]|"")*" | %\(\w+\)s | \$\d+ )
-    | [eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)
-    | (?:[bBnNxX]|[uU]&)?'(?:[^']|'')*(?:'|\Z)
-    | (?P<tag>\$\w*\$).*?(?:(?P=tag)|\Z)
-    | (?P<name> [^\W\d][\w$]* )
-    | \d[\w.]*
-    """,
-    re.DOTALL | re.VERBOSE,
-)
 
 
 def tell(sql: Any, context: dict[str, Any], seconds: float, error: Exception | None) -> None:
@@ -44,7 +30,7 @@ def tell(sql: Any, context: dict[str, Any], seconds: float, error: Exception | N
         "rows": rows if error is None and rows >= 0 else None,
         "alias": context["connection"].alias,
         "place": find_place(),
-        "sql": strip_values(render(sql, context))[:LENGTH],
+        "sql": blank_literals(render(sql, context), comments=False)[:LENGTH],
     }
     logger.warning("Slow query%s", " that failed" if error else "", extra=fields)
 
@@ -54,15 +40,3 @@ def render(sql: Any, context: dict[str, Any]) -> str:
     if isinstance(sql, Composable):
         return sql.as_string(context["connection"].connection)
     return sql if isinstance(sql, str) else type(sql).__name__
-
-
-def strip_values(sql: str) -> str:
-    """Return a query in one line, without comments, and with "?" for each value that is written out."""
-    return " ".join(TOKEN.sub(replace, sql).split())
-
-
-def replace(found: re.Match[str]) -> str:
-    """Return what stands for a token of a query."""
-    if found["comment"]:
-        return " "
-    return found["kept"] or found["name"] or "?"

@@ -10,8 +10,9 @@ from apps.metrics.tracing import hide_values
     [
         ('SELECT "shop_item2"."id" FROM "shop_item2" LIMIT 21', 'SELECT "shop_item2"."id" FROM "shop_item2" LIMIT ?'),
         ("SELECT 1 WHERE name = %s AND note = %(note)s", "SELECT ? WHERE name = %s AND note = %(note)s"),
-        ("SELECT 'it''s', E'a\\'b', 4.5, -7", "SELECT ?, E?, ?, -?"),
+        ("SELECT 'it''s', E'a\\'b', 4.5, -7", "SELECT ?, ?, ?, -?"),
         ("SELECT $$secret$$, $tag$it's$tag$", "SELECT ?, ?"),
+        ("SELECT 'a\\' OR b = 'secret'", "SELECT ?"),
         ("/* who's there */ SELECT /* 'a' */ '/* b */'", "SELECT ?"),
     ],
 )
