@@ -77,6 +77,13 @@ def render(folder, **answers):
     return Path(cookiecutter(str(ROOT), no_input=True, extra_context=answers, output_dir=out, config_file=config))
 
 
+def render_with_pages(folder):
+    """Render a project with the pages of the loads beside it; "loaded" are settings of production that serve them."""
+    shutil.copy(Path(__file__).parent / "pages.py", folder)
+    (folder / "loaded.py").write_text('from config.settings.production import *\n\nROOT_URLCONF = "pages"\n')
+    return render(folder)
+
+
 def run(*command, cwd, check=True, **environment):
     """Run a command to its end and return it, with its output as text; `environment` is added to this process's."""
     done = subprocess.run(

@@ -30,7 +30,7 @@ from conftest import (
     free_port,
     manage,
     postgres,
-    render,
+    render_with_pages,
     run,
     running,
     unpack,
@@ -53,10 +53,7 @@ RENDER = "from apps.metrics.figures import render; print(render().decode())"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("metrics")
-    shutil.copy(Path(__file__).parent / "pages.py", folder)
-    (folder / "loaded.py").write_text('from config.settings.production import *\n\nROOT_URLCONF = "pages"\n')
-    return render(folder)
+    return render_with_pages(tmp_path_factory.mktemp("metrics"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import datetime
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import PASSWORD, become, free_port, manage, postgres, render, running, wait_until
+from conftest import PASSWORD, become, free_port, manage, postgres, render_with_pages, running, wait_until
 from load import Answers, Load, ask, burst
 
 WAYS = ["persistent", "pool", "pgbouncer"]
@@ -72,10 +71,7 @@ def production(server):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """One of its own, with the pages of the loads beside it."""
-    folder = tmp_path_factory.mktemp("outages")
-    shutil.copy(Path(__file__).parent / "pages.py", folder)
-    (folder / "loaded.py").write_text('from config.settings.production import *\n\nROOT_URLCONF = "pages"\n')
-    return render(folder)
+    return render_with_pages(tmp_path_factory.mktemp("outages"))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import PASSWORD, free_port, manage, postgres, render, run, running, unpack, wait_until
+from conftest import PASSWORD, free_port, manage, postgres, render_with_pages, run, running, unpack, wait_until
 from load import Answers
 from psycopg import sql
 from test_outages import TABLES, Site, limits_of_the_role, pgbouncer, production
@@ -35,10 +35,7 @@ NAMES = re.compile(r"_(before|restore|verify)_\d{8}T\d{6}Z$")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """One of these tests' own, with the pages of the loads beside it."""
-    folder = tmp_path_factory.mktemp("restoring")
-    shutil.copy(Path(__file__).parent / "pages.py", folder)
-    (folder / "loaded.py").write_text('from config.settings.production import *\n\nROOT_URLCONF = "pages"\n')
-    return render(folder)
+    return render_with_pages(tmp_path_factory.mktemp("restoring"))
 
 
 @pytest.fixture(scope="module")
