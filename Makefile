@@ -27,7 +27,7 @@ bench: demo
 	@cd demo/backend && uv run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py
 
 bench-instrumentation: demo
-	@cd demo/backend && uv run --quiet python ../../benchmarks/instrumentation.py
+	@cd demo/backend && uv run --quiet python -B ../../benchmarks/instrumentation.py
 
 bench-migrating: demo
 	@cd demo/backend && uv run --quiet python ../../benchmarks/migrating.py
