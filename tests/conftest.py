@@ -293,7 +293,8 @@ def postgres(binaries):
         try:
             yield server
         finally:
-            server.stop()
+            if (server.folder / "data" / "postmaster.pid").exists():  # else the test has killed it
+                server.stop()
 
 
 @pytest.fixture(scope="session")

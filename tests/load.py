@@ -70,7 +70,8 @@ def ask(port, page, number=0, **headers):
     begun = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request("GET", f"/{page.format(number)}/", headers={"Connection": "close", **headers})
+        method = "POST" if page.startswith("write") else "GET"  # which alone may be answered twice
+        connection.request(method, f"/{page.format(number)}/", headers={"Connection": "close", **headers})
         with connection.getresponse() as response:
             status, text, got = response.status, response.read().decode(), dict(response.headers)
     except (OSError, http.client.HTTPException) as error:

@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 
 
 def answer(statement, *values):
@@ -54,6 +55,7 @@ def ten(request):
     return answer("SELECT 1")
 
 
+@csrf_exempt
 def write(request, number):
     return answer("INSERT INTO ledger VALUES (%s)", number)
 

@@ -84,6 +84,10 @@ SAID = {
         "Database server at {host}:{port} is read-only, such as a standby.",
         "Point DB_HOST to the primary server",
     ),
+    "no_standby": (
+        "Database server at {host}:{port} is the primary, not a standby.",
+        "None if it took over; otherwise correct DB_REPLICA_HOST",
+    ),
     "configuration": (
         "The settings of database '{name}' cannot be used: {error}.",
         "Correct DATABASES in config/settings or the DB_* variables",
@@ -561,6 +565,7 @@ def test_certificate_that_fits(checked, tls_server, certificates):
         ({"USER": "limited"}, "too_many_connections"),
         ({"USER": "member", "NAME": "narrow"}, "too_many_connections"),
         ({"USER": "reader", "NAME": "trusting", "OPTIONS": {"target_session_attrs": "read-write"}}, "read_only"),
+        ({"OPTIONS": {"target_session_attrs": "standby"}}, "no_standby"),
         ({"PORT": 1, "HOST": "127.0.0.1,127.0.0.1"}, "refused"),
     ],
     ids=str,

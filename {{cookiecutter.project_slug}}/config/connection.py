@@ -6,8 +6,10 @@ import sys
 from typing import Any
 
 import certifi
+from django.core.exceptions import ImproperlyConfigured
 
 from apps.core.database.connection import check_pooled
+from apps.core.database.hosts import PooledConnection, list_places
 from config import process
 from config.environment import config, count, seconds
 from config.process import Role
@@ -16,14 +18,21 @@ PGBOUNCER = config("DB_PGBOUNCER", default=False, cast=bool) and not (process.di
 
 SERVES = process.role in process.SERVERS
 
+# One of several hosts is the primary, and which may change.
+SEVERAL = "," in config("DB_HOST")
+
 # Under ASGI each request has a thread of its own: a connection that it kept would never be used again, nor closed.
-# Commands have one connection, and nobody to share it with.
-POOL = SERVES and config("DB_POOL", default=process.role == Role.ASGI, cast=bool)
+# Commands have one connection, and nobody to share it with. Of several hosts the pool finds the primary soonest.
+POOL = SERVES and config("DB_POOL", default=SEVERAL or process.role == Role.ASGI, cast=bool)
 MAX_AGE = 0 if POOL or process.role == Role.ASGI else 600  # seconds
 
 
-def build_options() -> dict[str, Any]:
-    """Return OPTIONS: libpq's parameters, and the pool."""
+def build_options(*, pgbouncer: bool, sessions: str = "read-write") -> dict[str, Any]:
+    """
+    Return OPTIONS: libpq's parameters, and the pool.
+
+    `sessions` are those that libpq's target_session_attrs asks for: of the primary, or of a "standby".
+    """
     options: dict[str, Any] = {
         "application_name": process.name,
         # Seconds; without it psycopg waits more than two minutes for a silent server.
@@ -34,11 +43,34 @@ def build_options() -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": milliseconds(config("DB_TCP_USER_TIMEOUT", default=10, cast=seconds)),
     }
-    if not PGBOUNCER:  # which refuses them: there the role's own hold
+    if SEVERAL or not pgbouncer:  # one of which would have to ask
+        options["target_session_attrs"] = sessions
+    if not pgbouncer:  # which refuses them: there the role's own hold
         options["options"] = " ".join(f"-c {name}={value}" for name, value in build_limits().items())
     if POOL:
         options["pool"] = build_pool()
     return options | build_tls("")
+
+
+def build_replicas(primary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """
+    Return an entry of DATABASES for each host of DB_REPLICA_HOST, as the primary's: "replica", "replica2", and so on.
+
+    Raises ImproperlyConfigured where the ports do not match them.
+    """
+    hosts, ports = config("DB_REPLICA_HOST"), config("DB_REPLICA_PORT", default=config("DB_PORT", "5432"))
+    try:
+        places = list_places(hosts, ports)
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"DB_REPLICA_HOST is {hosts!r} and DB_REPLICA_PORT {ports!r}: there must be one port, or one for each host."
+        ) from None
+    options = build_options(pgbouncer=False, sessions="standby")
+    common = {**primary, "ATOMIC_REQUESTS": False, "DISABLE_SERVER_SIDE_CURSORS": False, "OPTIONS": options}
+    return {
+        f"replica{number if number > 1 else ''}": {**common, "HOST": host, "PORT": port}
+        for number, (host, port) in enumerate(places, start=1)
+    }
 
 
 def build_tls(sslmode: str) -> dict[str, str]:
@@ -85,6 +117,7 @@ def build_pool() -> dict[str, Any]:
         "min_size": config("DB_POOL_MIN_SIZE", default=1, cast=int),
         "max_size": config("DB_POOL_MAX_SIZE", default=8, cast=int),
         "check": check_pooled,
+        "connection_class": PooledConnection,
         "timeout": config("DB_POOL_TIMEOUT", default=5, cast=seconds),
         # Less up to 5 %, by chance, so that not all connections end at once.
         "max_lifetime": config("DB_POOL_MAX_LIFETIME", default=3600, cast=seconds),

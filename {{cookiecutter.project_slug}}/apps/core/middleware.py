@@ -5,22 +5,31 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from django.conf import settings
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest, HttpResponse
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from . import views
+from .database.causes import Cause
 from .database.connection import let_go
-from .database.diagnosis import is_unavailable
-from .database.outage import watch
+from .database.diagnosis import Diagnosis, is_unavailable
+from .database.outage import AWAY, watch
 from .readiness import readiness
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 REQUEST_ID = "X-Request-ID"
 WELL_FORMED_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+SAFE = {"GET", "HEAD", "OPTIONS"}  # methods that change nothing, so that a request may be answered twice: RFC 9110
+PASSING = AWAY | {Cause.TERMINATED}
+
+# Why the view of this request lost the database, each time that it did.
+_lost: ContextVar[list[Diagnosis]] = ContextVar("lost")
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +91,8 @@ class DatabaseMiddleware:
     """
     Answers 503 while the database cannot be used, to requests that need it.
 
-    A view says that it needs none by `transaction.non_atomic_requests`; it is served through an outage.
+    A view says that it needs none by `transaction.non_atomic_requests`; it is served through an outage. Where the
+    database goes while a request of a safe method is answered, that is answered anew once the database is back.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -90,21 +100,39 @@ class DatabaseMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Have the request answered."""
+        """Have the request answered, a second time where the database was lost meanwhile."""
         connection = connections[watch.using]
+        lost = _lost.set([])
         try:
             with connection.execute_wrapper(let_go):
-                return self.get_response(request)
+                response = self.get_response(request)
+                if diagnoses := _lost.get():
+                    response = self.repeat(request, response, diagnoses.pop())
+                return response
         finally:
+            _lost.reset(lost)
             watch.leave(connection)
+
+    def repeat(self, request: HttpRequest, response: HttpResponse, lost: Diagnosis) -> HttpResponse:
+        """Return the answer to a request that has lost the database; `response` says that there is none."""
+        connection = connections[watch.using]
+        diagnosis: Diagnosis | None = lost
+        if request.method in SAFE and lost.cause in PASSING:
+            diagnosis = watch.admit(connection)
+            if diagnosis is None:
+                response = self.get_response(request)
+                diagnosis = next(iter(_lost.get()), None)
+        if diagnosis:
+            watch.refuse(connection, diagnosis)
+        return response
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., HttpResponse], _args: object, _kwargs: object
     ) -> HttpResponse | None:
         """Connect for a view that needs the database, or refuse the request."""
-        if watch.using in getattr(view, "_non_atomic_requests", ()):
-            return None
         connection = connections[watch.using]
+        if watch.using in getattr(view, "_non_atomic_requests", ()) or may_do_without(connection, request):
+            return None
         diagnosis = watch.admit(connection)
         if diagnosis is None:
             return None
@@ -115,5 +143,10 @@ class DatabaseMiddleware:
         """Answer for a view that lost the database; any other error is somebody else's."""
         if not is_unavailable(error):
             return None
-        watch.refuse(connections[watch.using], watch.explain(error))
+        _lost.get().append(watch.explain(error))
         return views.unavailable(request)
+
+
+def may_do_without(connection: BaseDatabaseWrapper, request: HttpRequest) -> bool:
+    """Tell whether a request may need no connection, or another one: it writes nothing, and begins no transaction."""
+    return request.method in SAFE and not connection.settings_dict["ATOMIC_REQUESTS"]

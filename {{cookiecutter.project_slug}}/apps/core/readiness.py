@@ -8,6 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from .database import DatabaseHealthCheck
+from .database.probe import is_replica
 
 FRESH = 1.0  # seconds for which an answer is given again
 TIMEOUT = 1.0  # seconds
@@ -36,7 +37,10 @@ class Readiness:
         reports = {
             using: DatabaseHealthCheck(using, TIMEOUT, thorough=False).check(details=True) for using in connections
         }
-        healthy = all(report["status"] == "healthy" for report in reports.values())
+        for report in reports.values():
+            add_distance(report, reports[DEFAULT_DB_ALIAS])
+        # Without a replica the primary answers in its place.
+        healthy = all(reports[using]["status"] == "healthy" for using in reports if not is_replica(connections[using]))
         if healthy and not self.is_migrated():
             healthy = False
             reports[DEFAULT_DB_ALIAS]["error"] = "Migrations are pending."
@@ -51,6 +55,12 @@ class Readiness:
             except Error:  # it went between two questions
                 return False
         return self.migrated
+
+
+def add_distance(report: dict[str, Any], primary: dict[str, Any]) -> None:
+    """Note in the report of a standby how many bytes the primary is ahead of it."""
+    if report.get("role") == "standby" and "wal_position" in primary:
+        report["lag_bytes"] = max(0, primary["wal_position"] - report["wal_position"])
 
 
 readiness = Readiness()

@@ -6,7 +6,7 @@ from typing import Any
 from decouple import Csv
 
 from config import process
-from config.connection import MAX_AGE, PGBOUNCER, build_options
+from config.connection import MAX_AGE, PGBOUNCER, SEVERAL, build_options, build_replicas
 from config.environment import config, count, seconds, secret, statements
 from config.logs import TEXT
 
@@ -36,17 +36,30 @@ DATABASES: dict[str, dict[str, Any]] = {
         "PASSWORD": secret("DB_PASSWORD", default="postgres"),
         "HOST": config("DB_HOST", default="localhost"),
         "PORT": config("DB_PORT", default="5432"),
-        "ATOMIC_REQUESTS": True,
+        "ATOMIC_REQUESTS": config("DB_ATOMIC_REQUESTS", default=True, cast=bool),
         "CONN_MAX_AGE": config("DB_CONN_MAX_AGE", default=MAX_AGE, cast=int),  # seconds
         # Without it every worker answers one 500 after a restart of the database.
         "CONN_HEALTH_CHECKS": True,
         # They would outlive the transaction, after which pgbouncer gives the connection to somebody else.
         "DISABLE_SERVER_SIDE_CURSORS": PGBOUNCER,
-        "OPTIONS": build_options(),
+        "OPTIONS": build_options(pgbouncer=PGBOUNCER),
     }
 }
 
 DB_EMBEDDED = config("DB_EMBEDDED", default=False, cast=bool)
+
+if config("DB_REPLICA_HOST") and not DB_EMBEDDED:
+    DATABASES |= build_replicas(DATABASES["default"])
+
+DATABASE_ROUTERS = [
+    "apps.replicas.router.ReplicaRouter",
+]
+
+# Seconds for which a request waits for a database that is away, since most come back: restarted, or on another host.
+DB_FAILOVER_WAIT = config("DB_FAILOVER_WAIT", default=10 if SEVERAL else 1, cast=seconds)
+
+# Seconds by which a replica may be behind the primary and still be read from.
+DB_REPLICA_MAX_LAG = config("DB_REPLICA_MAX_LAG", default=10, cast=seconds)
 
 # Whom commands log in as that change the schema or have to do with all of the data, and who makes databases and roles.
 # Nobody but DB_USER where these are empty; the embedded server has no other role.
@@ -121,6 +134,7 @@ INSTALLED_APPS = [
     "apps.metrics",
     "apps.protection",
     "apps.queries",
+    "apps.replicas",
     "apps.roles",
     "apps.schema",
     "apps.users",
@@ -157,6 +171,8 @@ MIDDLEWARE = [
     "apps.metrics.middleware.MetricsMiddleware",
     "apps.core.middleware.RequestMiddleware",
     "apps.queries.middleware.QueriesMiddleware",
+    # Before sessions, whose rows are written and read as well.
+    "apps.replicas.middleware.ReplicaMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -9,12 +9,10 @@ from .base import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE, SECRET_KEY
 
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 
+# runserver answers each request in a thread of its own: a connection kept by one is never used again.
 DATABASES = {
-    "default": {
-        **DATABASES["default"],
-        # runserver answers each request in a thread of its own: a connection kept by one is never used again.
-        "CONN_MAX_AGE": config("DB_CONN_MAX_AGE", default=0, cast=int),
-    }
+    using: {**database, "CONN_MAX_AGE": config("DB_CONN_MAX_AGE", default=0, cast=int)}
+    for using, database in DATABASES.items()
 }
 
 DEBUG = True

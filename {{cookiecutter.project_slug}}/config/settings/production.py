@@ -14,10 +14,8 @@ require_production_values()
 CSRF_COOKIE_SECURE = True
 
 DATABASES = {
-    "default": {
-        **DATABASES["default"],
-        "OPTIONS": {**DATABASES["default"]["OPTIONS"], **build_tls("verify-full")},
-    }
+    using: {**database, "OPTIONS": {**database["OPTIONS"], **build_tls("verify-full")}}
+    for using, database in DATABASES.items()
 }
 
 DEBUG = False

@@ -26,6 +26,7 @@ class Cause(StrEnum):
     STARTING_OR_STOPPING = "starting_or_stopping"
     TERMINATED = "terminated"
     READ_ONLY = "read_only"
+    NO_STANDBY = "no_standby"
     CONFIGURATION = "configuration"
     SERVER_TOO_OLD = "server_too_old"
     LOCKED = "locked"
@@ -135,6 +136,12 @@ TABLE: Mapping[Cause, Row] = {
         frozenset({"25006"}),
         r"session is read-only|server is in hot standby mode",
     ),
+    Cause.NO_STANDBY: Row(
+        "Database server at {host}:{port} is the primary, not a standby.",
+        "None if it took over; otherwise correct DB_REPLICA_HOST",
+        True,
+        text=r"server is not in hot standby mode",
+    ),
     Cause.CONFIGURATION: Row(
         "The settings of database '{name}' cannot be used: {error}.",
         "Correct DATABASES in config/settings or the DB_* variables",
@@ -199,7 +206,7 @@ TABLE: Mapping[Cause, Row] = {
         r"server closed the connection|Connection reset by peer|Broken pipe|the connection is (closed|lost)|"
         r"received invalid response to SSL negotiation|expected authentication request|"
         r"could not (receive|send) data|SSL connection has been closed|SSL SYSCALL|"
-        r"no connection to the server$|received \d+ results from command|"
+        r"no connection to the server$|\"SHOW transaction_read_only\" failed|received \d+ results from command|"
         r"server login (has been failing|failed)|pgbouncer cannot connect to server|server conn crashed",
     ),
     Cause.UNKNOWN: Row("The database cannot be used: {error}.", "Read the server's log", True),

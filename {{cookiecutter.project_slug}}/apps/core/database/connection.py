@@ -10,10 +10,11 @@ from typing import Any
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import Connection, pq
+from psycopg import Connection, OperationalError, errors, pq
 from psycopg import Error as PsycopgError
 
-from .probe import QUESTION, ask
+from .hosts import PooledConnection, is_elsewhere
+from .probe import QUESTION, ask, name_hosts, read_answer, wants_primary
 
 CHECK_TIMEOUT = 2.0  # seconds
 
@@ -29,14 +30,17 @@ def is_quiet(connection: Connection) -> bool:
         return not selector.select(0)
 
 
-def check_pooled(connection: Connection) -> None:
+def check_pooled(connection: PooledConnection) -> None:
     """Raise what psycopg raises unless the connection works; the pool's own check could wait for ever."""
+    pool = connection._pool  # noqa: SLF001  as Django does
     try:
+        if is_elsewhere(*connection.hosts, connection.pgconn):
+            raise OperationalError("the connection is lost: another host is the primary")
         if not is_quiet(connection):
             ask(connection.pgconn, QUESTION, time.monotonic() + CHECK_TIMEOUT)
     except PsycopgError:
         # The others are likely to be lost, too, and for each but the first the pool would wait a second.
-        if pool := connection._pool:  # noqa: SLF001  as Django does
+        if pool:
             pool.drain()  # type: ignore[attr-defined]
         raise
 
@@ -44,15 +48,24 @@ def check_pooled(connection: Connection) -> None:
 def drop_if_lost(connection: BaseDatabaseWrapper) -> None:
     """Close the connection that the thread has kept, if it has one, where that is lost; asks only where in doubt."""
     kept = connection.connection
-    if kept and not kept.closed and is_quiet(kept):
+    if kept and is_elsewhere(*name_hosts(connection), kept.pgconn):
+        connection.close()
+    elif kept and not kept.closed and is_quiet(kept):
         connection.health_check_done = True  # type: ignore[attr-defined]  # Django's, which is a round trip
     connection.close_if_health_check_failed()
 
 
 def ask_behind(connection: BaseDatabaseWrapper) -> None:
-    """Raise what psycopg raises unless pgbouncer has a server: it accepts and keeps clients when it has none, too."""
+    """
+    Raise what psycopg raises unless pgbouncer has a server that is the primary.
+
+    It accepts and keeps clients when it has none, too, and goes on with those of a primary that became a standby.
+    """
+    opened = connection.connection.pgconn
     try:
-        ask(connection.connection.pgconn, QUESTION, time.monotonic() + read_timeout(connection))
+        answer = read_answer(opened, ask(opened, QUESTION, time.monotonic() + read_timeout(connection)))
+        if answer.standby and wants_primary(connection):
+            raise errors.ReadOnlySqlTransaction("session is read-only")
     except PsycopgError:
         connection.close()
         raise
@@ -65,14 +78,17 @@ def read_timeout(connection: BaseDatabaseWrapper) -> float:
 
 def let_go(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     """
-    Execute a query; close the connection where the query has lost it.
+    Execute a query; close the connection where the query has lost it, or found that it may not write there.
 
-    Otherwise Django would connect anew at the end of the request's transaction, only to find nothing to end.
+    Otherwise Django would connect anew at the end of the request's transaction, only to find nothing to end, or go on
+    with a server that is the primary no longer.
     """
     try:
         return execute(sql, params, many, context)
-    except Error:
+    except Error as error:
         connection = context["connection"]
+        if isinstance(error.__cause__, errors.ReadOnlySqlTransaction) and connection.connection:
+            connection.connection.close()
         if connection.connection and connection.connection.closed:
             connection.close()
         raise

@@ -42,8 +42,9 @@ class DatabaseHealthCheck:
 
         Healthy: `status` "healthy", `database` "connected", `response_time_ms`, `connection_info` (`engine`, `host`,
         `port`, `name`, `user`), `server_version` such as "18.6", `role` "primary" or "standby", `tls` and, with
-        `details`, `connections`, how many are `used` of the server's `maximum`, and where this process has a pool
-        `pool`: its `size`, `maximum`, `available` connections, `waiting` requests and `timeouts` so far. Unhealthy:
+        `details`, `connections`, how many are `used` of the server's `maximum`, `server`, the host and port that
+        answered, its `wal_position` in bytes, a standby's `lag_seconds`, and where this process has a pool `pool`: its
+        `size`, `maximum`, `available` connections, `waiting` requests and `timeouts` so far. Unhealthy:
         `status` "unhealthy", `database` "disconnected", the same `response_time_ms`, `connection_info` and `pool`, and
         `error` (a sentence), `cause` (of `causes.Cause`) and `remedy`.
         """
@@ -113,6 +114,10 @@ def describe_answer(answer: Answer) -> dict[str, Any]:
     }
     if answer.connections:
         result["connections"] = dict(zip(("used", "maximum"), answer.connections, strict=True))
+        result["server"] = f"{answer.host}:{answer.port}"
+        result["wal_position"] = answer.position
+    if answer.lag is not None:
+        result["lag_seconds"] = round(answer.lag, 2)
     return result
 
 

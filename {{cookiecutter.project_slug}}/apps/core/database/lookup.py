@@ -10,23 +10,26 @@ from typing import Any
 from psycopg import OperationalError
 
 from .deadline import remaining, too_late
+from .hosts import list_places, read_hosts
 
 _lookups: dict[tuple[str, ...], Future[list[list[str]]]] = {}
 
 
-def resolve(parameters: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-    """Return the parameters with the addresses of their host names; libpq's own search cannot be bounded."""
-    hosts = str(parameters.get("host") or "").split(",")
-    if parameters.get("hostaddr") or not any(map(needs_lookup, hosts)):
-        return dict(parameters)
-    ports = str(parameters.get("port") or "").split(",")
-    ports = ports * len(hosts) if len(ports) == 1 else ports
-    if len(ports) != len(hosts):
-        return dict(parameters)  # libpq refuses them in its own words
-    found = look_up(tuple(hosts), deadline)
-    places = [(host, a, port) for host, port, addresses in zip(hosts, ports, found, strict=True) for a in addresses]
-    names, addresses, numbers = (",".join(values) for values in zip(*places, strict=True))
-    return {**parameters, "host": names, "hostaddr": addresses, "port": numbers}
+def resolve(parameters: Mapping[str, Any], deadline: float) -> list[dict[str, Any]]:
+    """Return the parameters for each address of each host; libpq's own search cannot be bounded."""
+    try:
+        places = list_places(*read_hosts(parameters))
+    except ValueError:
+        return [dict(parameters)]  # libpq refuses them in its own words
+    if parameters.get("hostaddr"):
+        return [dict(parameters)]
+    hosts = tuple(host for host, _ in places)
+    found = look_up(hosts, deadline) if any(map(needs_lookup, hosts)) else [[""]] * len(hosts)
+    return [
+        {**parameters, "host": host, "hostaddr": address, "port": port}
+        for (host, port), addresses in zip(places, found, strict=True)
+        for address in addresses
+    ]
 
 
 def needs_lookup(host: str) -> bool:
@@ -54,14 +57,17 @@ def look_up(hosts: tuple[str, ...], deadline: float) -> list[list[str]]:
 
 def search_addresses(hosts: tuple[str, ...], search: Future[list[list[str]]]) -> None:
     """Fill in the result; name servers that do not answer end it after the system's own patience."""
-    try:
-        found = []
-        for host in hosts:
+    found, failure = list[list[str]](), None
+    for host in hosts:
+        try:
             places = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if needs_lookup(host) else []
             known = "" if host.startswith(("/", "@")) else host
             found.append([str(place[4][0]) for place in places] or [known])
+        except (OSError, ValueError) as error:  # a label too long is a UnicodeError
+            found.append([])
+            failure = OperationalError(f"failed to resolve host {host!r}: {error}")
+    del _lookups[hosts]
+    if failure and not any(found):
+        search.set_exception(failure)
+    else:
         search.set_result(found)
-    except (OSError, ValueError) as error:  # a label too long is a UnicodeError
-        search.set_exception(OperationalError(f"failed to resolve host {host!r}: {error}"))
-    finally:
-        del _lookups[hosts]

@@ -11,14 +11,18 @@ import threading
 import time
 from typing import NamedTuple
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from config import process, server
 
 from .causes import Cause
 from .connection import ask_behind, drop_if_lost, read_timeout, shut_down
 from .diagnosis import Diagnosis, diagnose, is_unavailable
 from .health import FAILURES
-from .probe import probe
+from .hosts import Place, find_primary, forget_primary, is_elsewhere
+from .probe import name_hosts, probe
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,7 @@ AWAY = frozenset(
         Cause.CONNECTION_LOST,
         Cause.DATABASE_MISSING,  # for a moment, while another one takes its name
         Cause.HOST_UNKNOWN,
+        Cause.READ_ONLY,  # until another server is the primary
         Cause.REFUSED,
         Cause.STARTING_OR_STOPPING,
         Cause.TIMEOUT,
@@ -40,9 +45,11 @@ SUSPICIOUS = AWAY | {Cause.POOL_EXHAUSTED, Cause.TERMINATED}
 # Seconds.
 INTERVAL = 0.1  # between two questions while it is away
 LINE_INTERVAL = 1.0  # between two lines of the log
-PATIENCE = 1.0  # for which requests wait for a database that has just gone, since most return: it is restarted
+PATIENCE = 1.0  # for which requests wait that leave too few threads for pages without data
 PROOF = 0.25  # for which a request that was answered proves that the database is there
 SLOW = 1.0  # after which a request raises suspicion
+
+CROWD = 0.75  # of the threads of a process, from which on requests wait no longer than PATIENCE
 
 
 class Outage(NamedTuple):
@@ -55,6 +62,8 @@ class Outage(NamedTuple):
 class Watch:
     """What the requests of this process know of the database `using`, and the thread that finds it out."""
 
+    level = logging.ERROR  # of the line that tells of requests without the database
+
     def __init__(self, using: str) -> None:
         """Suspect nothing."""
         self.using = using
@@ -64,6 +73,7 @@ class Watch:
         self.suspicion = threading.Event()
         self.reason: Diagnosis | None = None  # of the last question that failed
         self.outage: Outage | None = None
+        self.primary: Place | None = None  # of several hosts, the one that answered last
         self.refused = 0  # requests, since the last line of the log
         self.thread: threading.Thread | None = None
 
@@ -73,21 +83,32 @@ class Watch:
         """
         Connect for a request that begins; return why that cannot be.
 
-        Waits for a database that has gone no longer than PATIENCE ago: nothing of the request is lost yet.
+        Waits for a database that has gone no longer than DB_FAILOVER_WAIT ago: nothing of the request is lost yet.
         """
         begin = time.monotonic()
-        with self.lock:
-            self.waiting[connection] = begin
-            if self.thread is None or not self.thread.is_alive():  # as after a fork
-                self.thread = threading.Thread(target=self.run, name=f"watch-{self.using}", daemon=True)
-                self.thread.start()
+        patience = self.read_patience()
+        self.enter(connection)
         while (diagnosis := self.connect(connection)) and diagnosis.cause in AWAY:
             began = self.outage.began if self.outage else begin
-            if time.monotonic() > began + PATIENCE:
+            if time.monotonic() > began + patience:
                 break
             self.suspicion.set()
             time.sleep(INTERVAL / 2)
         return diagnosis
+
+    def enter(self, connection: BaseDatabaseWrapper) -> None:
+        """Note that a request uses the database, and have the thread that watches it."""
+        with self.lock:
+            self.waiting[connection] = time.monotonic()
+            if self.thread is None or not self.thread.is_alive():  # as after a fork
+                self.thread = threading.Thread(target=self.run, name=f"watch-{self.using}", daemon=True)
+                self.thread.start()
+
+    def read_patience(self) -> float:
+        """Return the seconds for which a request waits; under ASGI, threads are made as they are needed."""
+        if process.role != process.Role.ASGI and len(self.waiting) >= server.threads * CROWD:
+            return min(PATIENCE, float(settings.DB_FAILOVER_WAIT))
+        return float(settings.DB_FAILOVER_WAIT)
 
     def connect(self, connection: BaseDatabaseWrapper) -> Diagnosis | None:
         """Make sure that the request has a connection that works; return why it cannot have one."""
@@ -137,7 +158,7 @@ class Watch:
             self.suspicion.set()
         if count:
             fields = {"cause": str(diagnosis.cause), "requests": count}
-            logger.error("Database %s: %s", self.using, diagnosis, extra=fields)
+            logger.log(self.level, "Database %s: %s", self.using, diagnosis, extra=fields)
 
     # What the thread does.
 
@@ -147,7 +168,11 @@ class Watch:
             if self.outage or self.suspicion.wait(SLOW / 2) or self.is_slow():
                 self.suspicion.clear()
                 self.ask()
-                time.sleep(INTERVAL)
+                time.sleep(self.read_interval())
+
+    def read_interval(self) -> float:
+        """Return the seconds until the next question of a database that is away."""
+        return INTERVAL
 
     def is_slow(self) -> bool:
         """Tell whether a request takes long while no other was answered, and nobody asked why."""
@@ -163,12 +188,10 @@ class Watch:
             probe(self.using, read_timeout(connection), pooled=False)
         except FAILURES as error:
             self.reason = diagnose(error, connection.settings_dict)
-            # From a pool, whatever is wrong comes as a timeout: where waiting does not help, be refused at once.
-            pooled = "pool" in connection.settings_dict["OPTIONS"]
-            away = self.reason.cause in AWAY or (pooled and not self.reason.waiting_helps)
-            if away and self.answered < self.asked - PROOF:
+            if self.is_away(self.reason) and self.answered < self.asked - PROOF:
                 began = self.outage.began if self.outage else self.asked
                 self.outage = Outage(began, self.reason)
+                forget_primary(*name_hosts(connection))
             if self.outage and self.reason.cause == Cause.TIMEOUT:
                 self.cut_off()
         else:
@@ -176,22 +199,40 @@ class Watch:
             self.welcome(connection)
         self.told = time.monotonic()
 
+    def is_away(self, reason: Diagnosis) -> bool:
+        """Tell whether nobody can use a database of which a question is told this."""
+        # From a pool, whatever is wrong comes as a timeout: where waiting does not help, be refused at once.
+        pooled = "pool" in connections[self.using].settings_dict["OPTIONS"]
+        return reason.cause in AWAY or (pooled and not reason.waiting_helps)
+
     def welcome(self, connection: BaseDatabaseWrapper) -> None:
         """Let requests in, and have the pool connect for those who wait for it."""
         outage, self.outage = self.outage, None
+        primary, self.primary = self.primary, find_primary(*name_hosts(connection))
+        moved = self.primary != primary
+        if moved:
+            self.cut_off(elsewhere=True)
         pool = getattr(connection, "pool", None)
         if pool and not pool.closed:
+            if moved:  # or the pool would ask what froze, and wait for an answer
+                pool.drain()
             pool.check()
         if outage:
             seconds = time.monotonic() - outage.began
             logger.warning("Database %s is usable again after %.1f s.", self.using, seconds)
 
-    def cut_off(self) -> None:
-        """End the connections of requests that have waited since before the question that was not answered."""
+    def cut_off(self, *, elsewhere: bool = False) -> None:
+        """
+        End the connections of requests that have waited since before the last question, which was not answered.
+
+        Where another host is the primary now, that are those `elsewhere`: what froze answers nobody.
+        """
         with self.lock:  # so none of them leaves meanwhile, and its file becomes another's
             for connection, begun in self.waiting.items():
-                if begun < self.asked and connection.connection:
-                    shut_down(connection.connection.pgconn)
+                if begun >= self.asked or not (kept := connection.connection):
+                    continue
+                if not elsewhere or is_elsewhere(*name_hosts(connection), kept.pgconn):
+                    shut_down(kept.pgconn)
 
 
 watch = Watch(DEFAULT_DB_ALIAS)

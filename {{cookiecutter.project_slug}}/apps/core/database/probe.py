@@ -1,7 +1,9 @@
 """One bounded question to one database: whether it answers, and what it is."""
 
+import selectors
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from django.db import NotSupportedError, connections
@@ -10,17 +12,27 @@ from psycopg import DatabaseError, OperationalError, conninfo, errors, pq
 from psycopg_pool import PoolTimeout
 
 from .deadline import remaining, too_late, wait
+from .hosts import read_place, remember_primary
 from .lookup import resolve
 
 # Of psycopg's and Django's, which libpq does not know.
 NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
 LEAST_SHARE = 0.1  # of its time, which who waited for somebody else's question still needs to put one
 OLDEST_SERVER = 15
-QUESTION = b"SELECT 1"
-# Everybody may count sessions, though not see what those of other roles are.
-QUESTION_ABOUT_CONNECTIONS = b"""
-    SELECT count(*), current_setting('max_connections') FROM pg_stat_activity
+NO_PRIMARY = "session is read-only"  # what libpq says of a standby
+SAID = "FATAL: "  # what precedes a server's own words
+SILENCE = 3  # the share of the rest of the time, its inverse, that silent hosts are given once there is a standby
+QUESTION = b"SELECT pg_is_in_recovery()"
+# Everybody may count sessions, though not see what those of other roles are. A standby that has replayed all that it
+# received is not behind, however long ago the primary wrote something.
+QUESTION_ABOUT_DETAILS = b"""
+    SELECT standby, count(*), current_setting('max_connections'),
+        CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0',
+        CASE WHEN standby AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+            WHEN standby THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END
+    FROM pg_is_in_recovery() standby, pg_stat_activity
     WHERE datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
+    GROUP BY standby
 """
 
 _asking: dict[str, threading.Lock] = {}
@@ -30,14 +42,19 @@ class Answer(NamedTuple):
     """
     What a database that answered told about itself.
 
-    Its version such as 180006, whether it is a standby, whether the connection uses TLS and, where that was asked for,
-    how many connections the server has and may have.
+    Its version such as 180006, where it is, whether it is a standby and whether the connection uses TLS. Where details
+    were asked for: how many connections the server has and may have, up to which byte of the write-ahead log it has
+    written or, a standby, replayed it, and by how many seconds a standby is behind what it has received.
     """
 
     version: int
+    host: str
+    port: str
     standby: bool
     tls: bool
-    connections: tuple[int, int] | None
+    connections: tuple[int, int] | None = None
+    position: int | None = None
+    lag: float | None = None
 
 
 def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = True) -> Answer:
@@ -46,8 +63,9 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
 
     An idle connection of this thread is used again, and replaced once where it is broken; otherwise one of the pool's
     is, unless `pooled` is false, or a new one is made and closed. A transaction in progress is left alone. One caller
-    at a time asks each database. Raises what psycopg raises, ConnectionTimeout when the time is over, and
-    NotSupportedError for a server older than version 15.
+    at a time asks each database. Raises what psycopg raises, ConnectionTimeout when the time is over,
+    ReadOnlySqlTransaction for a standby where the primary is meant, and NotSupportedError for a server older than
+    version 15.
     """
     deadline = time.monotonic() + timeout
     asking = _asking.setdefault(using, threading.Lock())
@@ -57,7 +75,7 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
         if remaining(deadline) < timeout * LEAST_SHARE:
             raise too_late()
         connection = connections[using]
-        question = QUESTION_ABOUT_CONNECTIONS if details else QUESTION
+        question = QUESTION_ABOUT_DETAILS if details else QUESTION
         answer = ask_idle(connection, question, deadline)
         if answer is None and pooled:
             answer = ask_pool(connection, question, deadline)
@@ -66,7 +84,25 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
         asking.release()
     if answer.version < OLDEST_SERVER * 10_000:
         raise NotSupportedError(f"PostgreSQL {OLDEST_SERVER} or later is required (found {answer.version // 10_000})")
+    if answer.standby and wants_primary(connection):
+        raise errors.ReadOnlySqlTransaction("session is read-only")
     return answer
+
+
+def name_hosts(connection: BaseDatabaseWrapper) -> tuple[str, str]:
+    """Return the hosts and the ports that a connection may lead to, as the settings have them."""
+    return str(connection.settings_dict["HOST"] or ""), str(connection.settings_dict["PORT"] or "")
+
+
+def wants_primary(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a connection must lead to the primary; behind a pgbouncer libpq did not see to that."""
+    wanted = connection.settings_dict["OPTIONS"].get("target_session_attrs")
+    return bool(wanted == "read-write" or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
+
+
+def is_replica(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a connection is for reading from a standby."""
+    return bool(connection.settings_dict["OPTIONS"].get("target_session_attrs") == "standby")
 
 
 def ask_idle(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer | None:
@@ -76,8 +112,12 @@ def ask_idle(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
     opened = connection.connection.pgconn
     try:
         if opened.transaction_status == pq.TransactionStatus.IDLE:
-            return ask(opened, question, deadline)
-        broken = opened.status != pq.ConnStatus.OK
+            answer = read_answer(opened, ask(opened, question, deadline))
+            if not answer.standby or not wants_primary(connection):
+                return answer
+            broken = True
+        else:
+            broken = opened.status != pq.ConnStatus.OK
     except errors.ConnectionTimeout:
         connection.close()
         raise
@@ -95,63 +135,110 @@ def ask_pool(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
         return None
     try:
         with pool.connection(timeout=remaining(deadline) / 2) as pooled:
-            return ask(pooled.pgconn, question, deadline)
+            return read_answer(pooled.pgconn, ask(pooled.pgconn, question, deadline))
     except PoolTimeout:
         ask_anew(connection, question, deadline)
         raise
 
 
 def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer:
-    """Ask on a new connection."""
-    fresh = connect(build_conninfo(connection, deadline), deadline)
+    """Ask on a new connection, of several hosts to the primary."""
+    fresh = connect(list_conninfos(connection, deadline), deadline)
     try:
-        return ask(fresh, question, deadline)
+        answer = read_answer(fresh, ask(fresh, question, deadline))
+        remember_primary(*name_hosts(connection), fresh)
+        return answer
     finally:
         fresh.finish()
 
 
-def ask(connection: pq.abc.PGconn, question: bytes, deadline: float) -> Answer:
-    """Put the question on an open, idle connection and wait for the answer."""
+def ask(connection: pq.abc.PGconn, question: bytes, deadline: float) -> list[str | None]:
+    """Put the question on an open, idle connection, and return the row that answers it."""
     connection.send_query(question)
     while connection.flush():
         wait(connection.socket, deadline, writing=True)
     while connection.is_busy():
         wait(connection.socket, deadline)
         connection.consume_input()
-    failure = counted = None
+    failure, row = None, list[str | None]()
     while result := connection.get_result():
-        if result.status != pq.ExecStatus.TUPLES_OK and not failure:  # a second one only tells that the server is gone
+        if result.status == pq.ExecStatus.TUPLES_OK:
+            values = (result.get_value(0, column) for column in range(result.nfields))
+            row = [None if value is None else value.decode() for value in values]
+        elif not failure:  # a second one only tells that the server is gone
             failure = errors.error_from_result(result)
-        elif result.nfields > 1:
-            counted = int(result.get_value(0, 0) or 0), int(result.get_value(0, 1) or 0)
     if failure:
         raise failure
-    standby = connection.parameter_status(b"in_hot_standby") == b"on"
-    return Answer(connection.server_version, standby, bool(connection.ssl_in_use), counted)
+    return row
 
 
-def build_conninfo(connection: BaseDatabaseWrapper, deadline: float) -> bytes:
-    """Return what libpq connects with; raises ProgrammingError for an option that it does not know."""
+def read_answer(connection: pq.abc.PGconn, row: list[str | None]) -> Answer:
+    """Return what a question's row and the connection itself tell about a database."""
+    standby, *details = row
+    answer = Answer(connection.server_version, *read_place(connection), standby == "t", bool(connection.ssl_in_use))
+    if not details:
+        return answer
+    used, maximum, position, lag = details
+    connections = int(used or 0), int(maximum or 0)
+    return answer._replace(connections=connections, position=int(position or 0), lag=float(lag) if lag else None)
+
+
+def list_conninfos(connection: BaseDatabaseWrapper, deadline: float) -> list[bytes]:
+    """Return what libpq connects with, for each address; raises ProgrammingError for an option it does not know."""
     parameters = {k: v for k, v in connection.get_connection_params().items() if k not in NOT_OF_LIBPQ}
-    return conninfo.make_conninfo(**resolve(parameters, deadline)).encode()
+    return [conninfo.make_conninfo(**place).encode() for place in resolve(parameters, deadline)]
 
 
-def connect(parameters: bytes, deadline: float) -> pq.abc.PGconn:
-    """Return a new connection; libpq would wait longer than it is told, and psycopg for ever."""
-    connection = pq.PGconn.connect_start(parameters)
+def connect(conninfos: Iterable[bytes], deadline: float) -> pq.abc.PGconn:
+    """
+    Return a new connection to the first of some addresses that is what was asked for.
+
+    All are asked at once, so that a silent one keeps nobody waiting; libpq would wait for each longer than it is told,
+    and psycopg for ever.
+    """
+    begun = [pq.PGconn.connect_start(each) for each in conninfos]
+    made = None
     try:
-        finish_connecting(connection, deadline)
-    except BaseException:
-        connection.finish()
-        raise
-    return connection
+        made = finish_first(begun, deadline)
+        return made
+    finally:
+        for connection in begun:
+            if connection is not made:
+                connection.finish()
 
 
-def finish_connecting(connection: pq.abc.PGconn, deadline: float) -> None:
-    """Carry a connection that was begun to its end."""
-    progress: int = pq.PollingStatus.WRITING
-    while progress != pq.PollingStatus.OK:
-        if connection.status == pq.ConnStatus.BAD or progress == pq.PollingStatus.FAILED:
-            raise OperationalError(connection.get_error_message())
-        wait(connection.socket, deadline, writing=progress == pq.PollingStatus.WRITING)
-        progress = connection.connect_poll()
+def finish_first(begun: Iterable[pq.abc.PGconn], deadline: float) -> pq.abc.PGconn:
+    """Carry connections on until one of them is made; where all fail, raise what a server has said before the rest."""
+    progress: dict[pq.abc.PGconn, int] = dict.fromkeys(begun, pq.PollingStatus.WRITING)
+    failures: list[OperationalError] = []
+    while progress:
+        for connection in wait_for_any(progress, deadline):
+            progress[connection] = advance(connection)
+            if progress[connection] == pq.PollingStatus.OK:
+                return connection
+            if progress[connection] == pq.PollingStatus.FAILED:
+                del progress[connection]
+                failures.append(OperationalError(connection.get_error_message()))
+                if NO_PRIMARY in str(failures[-1]):
+                    deadline = min(deadline, time.monotonic() + remaining(deadline) / SILENCE)
+    raise max(failures, key=lambda failure: SAID in str(failure))
+
+
+def wait_for_any(progress: Mapping[pq.abc.PGconn, int], deadline: float) -> list[pq.abc.PGconn]:
+    """Return the connections that can go on; raise ConnectionTimeout when the time is over."""
+    if broken := [connection for connection in progress if connection.status == pq.ConnStatus.BAD]:
+        return broken
+    with selectors.DefaultSelector() as selector:
+        for connection, state in progress.items():
+            event = selectors.EVENT_WRITE if state == pq.PollingStatus.WRITING else selectors.EVENT_READ
+            selector.register(connection.socket, event, connection)
+        if ready := selector.select(remaining(deadline)):
+            return [key.data for key, _ in ready]
+    raise too_late()
+
+
+def advance(connection: pq.abc.PGconn) -> int:
+    """Return what a connection waits for next, or how it ended."""
+    if connection.status == pq.ConnStatus.BAD:
+        return pq.PollingStatus.FAILED
+    return connection.connect_poll()

@@ -9,7 +9,7 @@ import psycopg
 from django.db import connections
 from psycopg import errors, pq
 
-from .probe import build_conninfo, finish_connecting
+from .probe import finish_first, list_conninfos
 
 REFUSAL = re.compile(r'\tErrorResponse\t S "[^"]*" V "\w+" C "(?P<sqlstate>\w{5})" M ".*" R "(?P<routine>\w+)"')
 
@@ -31,7 +31,9 @@ def read_refusal(using: str, timeout: float) -> psycopg.Error | None:
     # Never a real file, and never shown: under some methods a trace holds the password.
     trace = os.memfd_create("refusal")
     try:
-        text = connect_traced(using, time.monotonic() + timeout, trace)
+        deadline = time.monotonic() + timeout
+        for each in list_conninfos(connections[using], deadline):
+            text = connect_traced(each, deadline, trace)
         told = REFUSAL.findall(os.pread(trace, 2**20, 0).decode(errors="replace"))
     except psycopg.Error:
         return None
@@ -43,12 +45,12 @@ def read_refusal(using: str, timeout: float) -> psycopg.Error | None:
     return interpret(sqlstate, routine, text)
 
 
-def connect_traced(using: str, deadline: float, trace: int) -> str:
+def connect_traced(conninfo: bytes, deadline: float, trace: int) -> str:
     """Have libpq write what it sends and gets into the file `trace`; return what it says in the end."""
-    connection = pq.PGconn.connect_start(build_conninfo(connections[using], deadline))
+    connection = pq.PGconn.connect_start(conninfo)
     try:
         connection.trace(trace)
-        finish_connecting(connection, deadline)
+        finish_first([connection], deadline)
     except psycopg.OperationalError as error:
         return str(error)
     finally:
