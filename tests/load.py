@@ -115,6 +115,9 @@ class Load:
         return self
 
     def __exit__(self, *error):
+        self.end()
+
+    def end(self):
         self.deadline = 0
         self.join()
 

@@ -93,6 +93,25 @@ def serving(project, values, *, asgi=False, before=()):
 
 
 @contextlib.contextmanager
+def limits_of_the_role(server):
+    """Give the role what holds behind pgbouncer, inside the block."""
+    limit_role(server)
+    try:
+        yield
+    finally:
+        with server.connect() as connection:
+            connection.execute("ALTER ROLE app RESET ALL")
+
+
+def limit_role(server):
+    """Give the role the limits that hold behind pgbouncer, which passes on none of a client's own."""
+    limits = {"lock_timeout": LOCK, "statement_timeout": STATEMENT, "client_connection_check_interval": 1}
+    with server.connect() as connection:
+        for name, seconds in limits.items():
+            connection.execute(f"ALTER ROLE app SET {name} = '{seconds}s'")
+
+
+@contextlib.contextmanager
 def pgbouncer(port):
     """Run a pgbouncer in transaction mode before the port; it tries again at once."""
     with tempfile.TemporaryDirectory() as folder:
@@ -306,20 +325,31 @@ class Relay:
             self.clients.add(client)
             if self.mode == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            elif self.mode == "silent":
-                while client.recv(1024):
-                    pass
-            else:
+            elif self.mode == "pass":
                 with socket.create_connection(("127.0.0.1", self.target)) as server:
-                    carry(client, server)
+                    self.carry(client, server)
+            while self.mode in ("silent", "cut") and client.recv(1024):
+                pass
         self.clients.discard(client)
 
+    def carry(self, client, server):
+        while True:
+            for source in select.select([client, server], [], [])[0]:
+                data = source.recv(65536)
+                if not data or self.mode == "cut":
+                    return
+                (server if source is client else client).sendall(data)
+
     def switch(self, mode):
-        """End what goes through it; from now on do as the mode says."""
+        """End what goes through it, unless the network is "cut"; from now on do as the mode says."""
         self.mode = mode
-        for client in list(self.clients):
+        for client in list(self.clients) if mode != "cut" else ():
             with contextlib.suppress(OSError):  # it has just ended
                 client.shutdown(socket.SHUT_RDWR)
+
+    def lead(self, target):
+        """Pass new connections on to another server."""
+        self.target = target
 
     def __enter__(self):
         self.thread.start()
@@ -330,12 +360,3 @@ class Relay:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.thread.join()
         self.listener.close()
-
-
-def carry(client, server):
-    while True:
-        for source in select.select([client, server], [], [])[0]:
-            data = source.recv(65536)
-            if not data:
-                return
-            (server if source is client else client).sendall(data)

@@ -497,11 +497,11 @@ def test_requests_and_their_queries_are_traced_without_values(traced):
     assert {span.trace_id.hex() for span in (query, request)} == {trace}
     assert request.parent_span_id.hex() == parent
     assert query.parent_span_id == request.span_id
-    assert request.name == "GET /write/<int:number>/"
-    (line,) = [line for line in site.lines() if line["event"] == "GET /write/20261126/"]
+    assert request.name == "POST /write/<int:number>/"
+    (line,) = [line for line in site.lines() if line["event"] == "POST /write/20261126/"]
     assert line["trace_id"] == trace
     assert read_attributes(request) == {
-        "http.request.method": "GET",
+        "http.request.method": "POST",
         "http.response.status_code": 500,
         "http.route": "/write/<int:number>/",
         "url.path": "/write/20261126/",

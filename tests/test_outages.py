@@ -38,6 +38,7 @@ from serving import (
     find_busy,
     first_served,
     freeze,
+    limits_of_the_role,
     pgbouncer,
     prepare,
     production,
@@ -84,20 +85,6 @@ def serve(project, server):
             yield stack.enter_context(serving(project, values, asgi=way == "pool", before=before))
 
     return serve
-
-
-@contextlib.contextmanager
-def limits_of_the_role(server):
-    """Give the role what holds behind pgbouncer, which passes on none of a client's own."""
-    limits = {"lock_timeout": LOCK, "statement_timeout": STATEMENT, "client_connection_check_interval": 1}
-    with server.connect() as connection:
-        for name, seconds in limits.items():
-            connection.execute(f"ALTER ROLE app SET {name} = '{seconds}s'")
-    try:
-        yield
-    finally:
-        with server.connect() as connection:
-            connection.execute("ALTER ROLE app RESET ALL")
 
 
 # The server restarts, stops or freezes.

@@ -43,9 +43,10 @@ def build_options(*, pgbouncer: bool, sessions: str = "read-write") -> dict[str,
         "keepalives_count": 3,
         "tcp_user_timeout": milliseconds(config("DB_TCP_USER_TIMEOUT", default=10, cast=seconds)),
     }
-    if SEVERAL or not pgbouncer:  # one of which would have to ask
+    if (
+        not pgbouncer
+    ):  # which says for ever what its server was at first, and refuses options: the role's own hold there
         options["target_session_attrs"] = sessions
-    if not pgbouncer:  # which refuses them: there the role's own hold
         options["options"] = " ".join(f"-c {name}={value}" for name, value in build_limits().items())
     if POOL:
         options["pool"] = build_pool()

@@ -18,7 +18,7 @@ class Role(StrEnum):
 
 # Commands that serve or tell about what serves, that change the schema, and that have to do with all of the data.
 ROLES = {
-    **dict.fromkeys(("check", "production_checklist", "runserver", "serve"), Role.WSGI),
+    **dict.fromkeys(("check", "plan_connections", "production_checklist", "runserver", "serve"), Role.WSGI),
     **dict.fromkeys(("migrate", "prepare_database"), Role.MIGRATE),
     **dict.fromkeys(("backup_database", "database_roles", "restore_database", "verify_backup"), Role.OWNER),
     **dict.fromkeys(("flush", "reset_db", "reset_schema", "sqlflush", "test"), Role.OWNER),

@@ -129,6 +129,7 @@ HEALTH_TOKEN = secret("HEALTH_TOKEN")
 INSTALLED_APPS = [
     "apps.core",
     "apps.backups",
+    "apps.capacity",
     "apps.checklist",
     "apps.insight",
     "apps.metrics",

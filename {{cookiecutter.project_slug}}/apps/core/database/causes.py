@@ -206,7 +206,7 @@ TABLE: Mapping[Cause, Row] = {
         r"server closed the connection|Connection reset by peer|Broken pipe|the connection is (closed|lost)|"
         r"received invalid response to SSL negotiation|expected authentication request|"
         r"could not (receive|send) data|SSL connection has been closed|SSL SYSCALL|"
-        r"no connection to the server$|\"SHOW transaction_read_only\" failed|received \d+ results from command|"
+        r"no connection to the server$|received \d+ results from command|"
         r"server login (has been failing|failed)|pgbouncer cannot connect to server|server conn crashed",
     ),
     Cause.UNKNOWN: Row("The database cannot be used: {error}.", "Read the server's log", True),

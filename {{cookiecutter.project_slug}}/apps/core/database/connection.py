@@ -13,8 +13,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import Connection, OperationalError, errors, pq
 from psycopg import Error as PsycopgError
 
-from .hosts import PooledConnection, is_elsewhere
-from .probe import QUESTION, ask, name_hosts, read_answer, wants_primary
+from .hosts import PooledConnection, is_elsewhere, name_hosts
+from .probe import QUESTION, ask, read_answer, wants_primary
 
 CHECK_TIMEOUT = 2.0  # seconds
 

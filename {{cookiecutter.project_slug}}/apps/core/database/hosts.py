@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import OperationalError, pq
 from psycopg.rows import TupleRow
 
+OF_PRIMARY = "read-write"
 PORT = "5432"  # where none is set
+SESSIONS = "target_session_attrs"
 
 Place = tuple[str, str]  # a host and its port
 
@@ -31,7 +34,8 @@ class PooledConnection(psycopg.Connection[TupleRow]):
             raise OperationalError("session is read-only")
         connection = super().connect(conninfo, **put_primary_first(parameters))
         connection.hosts = read_hosts(parameters)
-        remember_primary(*connection.hosts, connection.pgconn)
+        if parameters.get(SESSIONS) == OF_PRIMARY:
+            remember_primary(*connection.hosts, connection.pgconn)
         return connection
 
 
@@ -54,6 +58,11 @@ def put_primary_first(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def read_hosts(parameters: Mapping[str, Any]) -> Place:
     """Return the lists of hosts and ports that libpq's parameters hold."""
     return str(parameters.get("host") or ""), str(parameters.get("port") or "")
+
+
+def name_hosts(connection: BaseDatabaseWrapper) -> Place:
+    """Return the lists of hosts and ports that the settings have for a connection."""
+    return str(connection.settings_dict["HOST"] or ""), str(connection.settings_dict["PORT"] or "")
 
 
 def remember_primary(hosts: str, ports: str, connection: pq.abc.PGconn) -> None:

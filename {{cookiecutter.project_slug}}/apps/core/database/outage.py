@@ -21,8 +21,8 @@ from .causes import Cause
 from .connection import ask_behind, drop_if_lost, read_timeout, shut_down
 from .diagnosis import Diagnosis, diagnose, is_unavailable
 from .health import FAILURES
-from .hosts import Place, find_primary, forget_primary, is_elsewhere
-from .probe import name_hosts, probe
+from .hosts import OF_PRIMARY, Place, find_primary, forget_primary, is_elsewhere, name_hosts
+from .probe import probe, seeks
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +133,9 @@ class Watch:
         if diagnosis.cause != Cause.POOL_EXHAUSTED:
             return diagnosis
         begin = time.monotonic()
+        deadline = begin + read_timeout(connections[self.using])
         self.suspicion.set()
-        while not self.reason and self.told < begin and time.monotonic() < begin + PROOF:
+        while not self.reason and self.told < begin and time.monotonic() < deadline:
             time.sleep(INTERVAL / 4)
         return self.reason or diagnosis
 
@@ -191,7 +192,8 @@ class Watch:
             if self.is_away(self.reason) and self.answered < self.asked - PROOF:
                 began = self.outage.began if self.outage else self.asked
                 self.outage = Outage(began, self.reason)
-                forget_primary(*name_hosts(connection))
+                if seeks(connection, OF_PRIMARY):
+                    forget_primary(*name_hosts(connection))
             if self.outage and self.reason.cause == Cause.TIMEOUT:
                 self.cut_off()
         else:

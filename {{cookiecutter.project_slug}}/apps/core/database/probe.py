@@ -12,7 +12,7 @@ from psycopg import DatabaseError, OperationalError, conninfo, errors, pq
 from psycopg_pool import PoolTimeout
 
 from .deadline import remaining, too_late, wait
-from .hosts import read_place, remember_primary
+from .hosts import OF_PRIMARY, SESSIONS, name_hosts, read_place, remember_primary
 from .lookup import resolve
 
 # Of psycopg's and Django's, which libpq does not know.
@@ -89,20 +89,19 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
     return answer
 
 
-def name_hosts(connection: BaseDatabaseWrapper) -> tuple[str, str]:
-    """Return the hosts and the ports that a connection may lead to, as the settings have them."""
-    return str(connection.settings_dict["HOST"] or ""), str(connection.settings_dict["PORT"] or "")
-
-
 def wants_primary(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether a connection must lead to the primary; behind a pgbouncer libpq did not see to that."""
-    wanted = connection.settings_dict["OPTIONS"].get("target_session_attrs")
-    return bool(wanted == "read-write" or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
+    return seeks(connection, OF_PRIMARY) or bool(connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
 
 
 def is_replica(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether a connection is for reading from a standby."""
-    return bool(connection.settings_dict["OPTIONS"].get("target_session_attrs") == "standby")
+    return seeks(connection, "standby")
+
+
+def seeks(connection: BaseDatabaseWrapper, sessions: str) -> bool:
+    """Tell whether libpq looks for such a server among the hosts."""
+    return bool(connection.settings_dict["OPTIONS"].get(SESSIONS) == sessions)
 
 
 def ask_idle(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer | None:
@@ -146,7 +145,8 @@ def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
     fresh = connect(list_conninfos(connection, deadline), deadline)
     try:
         answer = read_answer(fresh, ask(fresh, question, deadline))
-        remember_primary(*name_hosts(connection), fresh)
+        if seeks(connection, OF_PRIMARY):
+            remember_primary(*name_hosts(connection), fresh)
         return answer
     finally:
         fresh.finish()

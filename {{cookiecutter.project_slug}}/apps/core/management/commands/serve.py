@@ -6,7 +6,9 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
 
+from apps.core.database.probe import is_replica
 from config import process
 
 from .check_database import read_seconds
@@ -36,7 +38,9 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         """Wait and serve; ends as check_database does where the databases cannot be used."""
-        call_command("check_database", wait=options["wait"], stdout=self.stdout, stderr=self.stderr)
+        # Without a replica the primary answers in its place.
+        needed = [using for using in connections if not is_replica(connections[using])]
+        call_command("check_database", database=needed, wait=options["wait"], stdout=self.stdout, stderr=self.stderr)
         os.environ[process.CHECKED] = "true"
         self.stdout.flush()
         server = [sys.executable, "-m", "gunicorn", "--config", "python:config.server"]

@@ -1,0 +1,76 @@
+"""Which database a query goes to."""
+
+import random
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import Model
+
+from .primary import primary
+from .standby import find_replicas
+from .state import Choice, State, current, guard
+
+# Seconds for which a block of `using_replica` waits for a new process to know how far the primary is; requests do not.
+PATIENCE = 1.0
+
+
+class ReplicaRouter:
+    """
+    Sends reads to a replica that has caught up, and all else to the primary.
+
+    Only the reads of requests and of `using_replica`: commands and tasks know nothing of what somebody wrote before.
+    Other databases are other routers' business.
+    """
+
+    def db_for_read(self, _model: type[Model], **hints: Any) -> str | None:
+        """Return the alias to read from."""
+        return choose() if is_ours(hints.get("instance")) else None
+
+    def db_for_write(self, _model: type[Model], **hints: Any) -> str | None:
+        """Return the primary's alias, also for what was read from a replica."""
+        return DEFAULT_DB_ALIAS if is_ours(hints.get("instance")) else None
+
+    def allow_relation(self, first: Model, second: Model, **_hints: Any) -> bool | None:
+        """Allow relations between what was read from the primary and from replicas, which is all the same data."""
+        return True if is_ours(first) and is_ours(second) else None
+
+    def allow_migrate(self, using: str, _app_label: str, **_hints: Any) -> bool | None:
+        """Have no replica migrated: that comes by itself."""
+        return False if using in find_replicas() else None
+
+
+def is_ours(instance: Model | None) -> bool:
+    """Tell whether there are replicas, and an object is of no other database."""
+    if not find_replicas():
+        return False
+    using = instance._state.db if instance else None  # noqa: SLF001  as Django's routers do
+    return using in (None, DEFAULT_DB_ALIAS) or using in find_replicas()
+
+
+def choose() -> str:
+    """Return the alias to read from now; a request keeps to one replica for as long as that can be used."""
+    state = current.get()
+    if state is None or state.on_primary or connections[DEFAULT_DB_ALIAS].in_atomic_block:
+        return DEFAULT_DB_ALIAS
+    if not (state.choice and state.choice.holds()):
+        state.release()
+        state.choice = find_choice(state)
+    if state.choice is None:
+        state.on_primary = True
+        return DEFAULT_DB_ALIAS
+    return state.choice.replica.using
+
+
+def find_choice(state: State) -> Choice | None:
+    """Return one of the replicas that have caught up, by chance."""
+    floor = primary.read_floor(PATIENCE if state.patient else 0)
+    if floor is None:
+        return None
+    replicas = [replica for using, replica in find_replicas().items() if using not in state.left_out]
+    for replica in random.sample(replicas, len(replicas)):
+        connection = connections[replica.using]
+        if guard not in connection.execute_wrappers:
+            connection.execute_wrappers.append(guard)
+        if replica.accept(connection, floor, state.position):
+            return Choice(replica, connection, connection.connection)
+    return None
