@@ -1,56 +1,13 @@
-"""What runs by the clock: backups by a CronJob and a timer of systemd's, and the history by another timer."""
+"""What runs by systemd's clock: backups by a timer, and the history by another."""
 
 import re
 import shlex
-import sysconfig
-from pathlib import Path
 
 import pytest
-import yaml
 from conftest import TEMPLATE, run
 
 DEPLOY = TEMPLATE / "deploy"
-CLAIM, CRON_JOB = yaml.safe_load_all((DEPLOY / "kubernetes" / "backup.yaml").read_text())
-POD = CRON_JOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 COMMANDS = ["python manage.py backup_database", "python manage.py verify_backup"]
-
-
-def variables():
-    """Return the variables that the settings read."""
-    code = "\n".join(file.read_text() for file in (TEMPLATE / "config").rglob("*.py"))
-    return {*re.findall(r'(?:config|secret)\(\s*"([A-Z_]+)"', code)}
-
-
-def test_cron_job_is_valid():
-    tool = Path(sysconfig.get_path("scripts"), "kubernetes-validate")
-    run(tool, "--strict", "--no-warn", DEPLOY / "kubernetes" / "backup.yaml", cwd="/")
-
-
-def test_cron_job_backs_up_and_verifies_as_the_image_s_user():
-    (container,) = POD["containers"]
-    assert container["command"] == ["sh", "-c", " && ".join(COMMANDS)]
-    assert f"USER {POD['securityContext']['runAsUser']}:" in (TEMPLATE / "Dockerfile").read_text()
-
-
-def test_cron_job_reads_each_variable_from_the_key_of_its_name():
-    (container,) = POD["containers"]
-    keys = {each["name"]: each["valueFrom"]["secretKeyRef"]["key"] for each in container["env"]}
-    assert keys == {name: name for name in keys}
-    assert keys.keys() <= variables()
-    required = re.search(
-        r"REQUIRED_IN_PRODUCTION = \((.+?)\)", (TEMPLATE / "config/environment.py").read_text(), re.DOTALL
-    )
-    assert {*re.findall(r'"(\w+)"', required[1]), "DB_MIGRATE_USER", "DB_MIGRATE_PASSWORD"} == {*keys}
-
-
-def test_cron_job_writes_where_the_image_puts_backups():
-    (container,) = POD["containers"]
-    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    claimed = {
-        each["name"]: each["persistentVolumeClaim"]["claimName"] for each in POD["volumes"] if "emptyDir" not in each
-    }
-    assert claimed == {"backups": CLAIM["metadata"]["name"]}
-    assert f"ENV BACKUP_FOLDER={mounted['backups']} " in (TEMPLATE / "Dockerfile").read_text()
 
 
 def test_systemd_takes_the_units(tmp_path):
