@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import NamedTuple
 
-PATIENCE = 20  # seconds for which a client waits for an answer
+PATIENCE = 40  # seconds for which a client waits for an answer
 PAUSE = 0.02  # seconds for which a client thinks about an answer: it is the server that is tested, not the machine
 
 

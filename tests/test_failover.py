@@ -6,14 +6,16 @@ answered twice: a write may have been made or not. `pytest tests/test_failover.p
 """
 
 import contextlib
+import sys
 import time
 
 import pytest
-from conftest import postgres, render_with_pages
+from conftest import PASSWORD, TEMPLATE, manage, postgres, render_with_pages
 from replication import frozen, kill, standbys
 from serving import (
     ALLOWANCE,
     CROWD,
+    TABLES,
     Relay,
     assert_data_free_pages_served,
     assert_kept,
@@ -123,6 +125,83 @@ def test_the_other_one_takes_over(request, way, lost, pair, project):
         most = WRITERS if lost is killed else WRITERS * len(site.workers())
         assert_only_caught_writes_fail(load.answers, promoted, most)
         assert_kept(standby, load.answers)
+        assert_quiet(site)
+
+
+# Three servers, and Patroni, which finds out by itself.
+
+
+@pytest.fixture(scope="module")
+def cluster(project, tmp_path_factory):
+    """A cluster of the template's own code, of which nothing is left for another module to import."""
+    sys.path.insert(0, str(TEMPLATE))
+    try:
+        from cluster.cluster import Cluster  # noqa: PLC0415
+
+        with Cluster(tmp_path_factory.mktemp("cluster") / "data") as cluster:
+            cluster.wait_until_healthy()
+            with cluster.connect() as connection:
+                connection.execute(f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'")
+                connection.execute("CREATE DATABASE app OWNER app")
+            manage(project, "migrate", **reach(cluster), PYTHONPATH=str(project.parents[1]))
+            with cluster.connect("app") as connection:
+                connection.execute(f"SET ROLE app; {TABLES}")
+            yield cluster
+    finally:
+        sys.path.remove(str(TEMPLATE))
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("apps", "cluster", "config")]:
+            del sys.modules[name]
+
+
+def reach(cluster):
+    """Return the variables by which the project finds the primary of a cluster."""
+    hosts = {"DB_HOST": ",".join("127.0.0.1" for _ in cluster.nodes)}
+    ports = {"DB_PORT": ",".join(str(node.port) for node in cluster.nodes)}
+    return production(cluster.nodes[0]) | hosts | ports
+
+
+@contextlib.contextmanager
+def switched_over(cluster):
+    yield cluster.switchover()
+
+
+@contextlib.contextmanager
+def postgres_killed(cluster):
+    yield cluster.kill_primary()
+
+
+@contextlib.contextmanager
+def node_lost(cluster):
+    node = cluster.primary()
+    cluster.stop_node(node)
+    yield node
+    cluster.start_node(node)
+
+
+@contextlib.contextmanager
+def node_frozen(cluster):
+    node = cluster.primary()
+    cluster.freeze(node)
+    yield node
+    cluster.thaw(node)
+
+
+@pytest.mark.parametrize("happens", [switched_over, postgres_killed, node_lost, node_frozen])
+def test_patroni_elects_another_one(request, happens, cluster, project):
+    cluster.wait_until_healthy()
+    values = reach(cluster) | {"DB_FAILOVER_WAIT": "40"}
+    with serving(project, values) as site, site.load() as load:
+        time.sleep(1)
+        gone = time.monotonic()
+        with happens(cluster) as old:
+            cluster.wait_for_primary(old)
+            elected = time.monotonic()
+            time.sleep(2)
+            load.end()
+        tell_gap(request, load.answers, gone, elected)
+        most = WRITERS * len(site.workers()) if happens is node_frozen else WRITERS
+        assert_only_caught_writes_fail(load.answers, elected, most)
+        assert_kept(cluster, load.answers)
         assert_quiet(site)
 
 
