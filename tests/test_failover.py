@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import PASSWORD, TEMPLATE, manage, postgres, render_with_pages
 from replication import frozen, kill, standbys
-from serving import (
+from sites import (
     ALLOWANCE,
     CROWD,
     TABLES,
@@ -47,10 +47,15 @@ def pair(embedded_binaries, project):
     with postgres(embedded_binaries) as primary:
         prepare(primary, project)
         with standbys(primary, 1) as (standby,):
-            with primary.connect() as connection:
-                connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-                connection.execute("SELECT pg_reload_conf()")
+            acknowledge_by_both(primary)
             yield primary, standby
+
+
+def acknowledge_by_both(primary):
+    """Have commits wait for the standby."""
+    with primary.connect() as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from conftest import PASSWORD, postgres, render_with_pages, wait_until
 from load import Answers
-from serving import (
+from sites import (
     ALLOWANCE,
     BACK,
     CONNECT,
@@ -103,29 +103,29 @@ def test_restart_while_idle(request, way, serve, server):
 
 
 @EVERY_WAY
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_restart_under_load(request, way, mode, serve, server):
+def test_restart_under_load(request, way, serve, server):
     with serve(way) as site:
-        with site.load() as load:
-            time.sleep(1)
-            gone, back = restart(server, mode)
-            time.sleep(1.5)
-        away = f"away {back - gone:.2f} s, served after another {first_served(load.answers, back):.2f} s"
-        tell(request, load.answers, f"{away}, {len(site.trouble())} lines")
-        assert_only_away(load.answers, gone, back)
-        # Only what had begun may have failed, one request of each client, unless pgbouncer gives out dead connections.
-        if back - gone < PATIENCE - BACK and way != "pgbouncer":
-            assert len(load.answers.where(status=503)) <= sum(CROWD.values()) - CROWD["static"]
-        assert_kept(server, load.answers)
+        for mode in ("fast", "immediate"):
+            with site.load() as load:
+                time.sleep(1)
+                gone, back = restart(server, mode)
+                time.sleep(1.5)
+            away = f"away {back - gone:.2f} s, served after another {first_served(load.answers, back):.2f} s"
+            tell(request, load.answers, f"{mode}, {away}, {len(site.trouble())} lines")
+            assert_only_away(load.answers, gone, back)
+            # Only what had begun may have failed, one request of each client, unless pgbouncer's connections are dead.
+            if back - gone < PATIENCE - BACK and way != "pgbouncer":
+                assert len(load.answers.where(status=503)) <= sum(CROWD.values()) - CROWD["static"]
+            assert_kept(server, load.answers)
         assert_quiet(site)
 
 
 @EVERY_WAY
-def test_ten_seconds_without_a_database(request, way, serve, server):
+def test_six_seconds_without_a_database(request, way, serve, server):
     with serve(way) as site:
         with site.load() as load:
             time.sleep(1)
-            gone, back = restart(server, "fast", pause=10)
+            gone, back = restart(server, "fast", pause=6)
             time.sleep(1.5)
         away = f"away {back - gone:.2f} s, served after another {first_served(load.answers, back):.2f} s"
         tell(request, load.answers, f"{away}, {len(site.trouble())} lines")
@@ -145,7 +145,7 @@ def test_frozen_server(request, way, serve, server):
             time.sleep(1)
             gone = time.monotonic()
             with freeze(server):
-                time.sleep(7)
+                time.sleep(PATIENCE + 2 * CONNECT + 1)
             back = wait_for_connection(server)
             time.sleep(1.5)
         slowest = load.answers.where(ended_after=gone).slowest()
@@ -172,7 +172,7 @@ def test_database_accepts_and_does_not_answer(request, way, mode, serve, server)
             time.sleep(1)
             gone = time.monotonic()
             relay.switch(mode)
-            time.sleep(4)
+            time.sleep(CONNECT + 1)
             relay.switch("pass")
             back = time.monotonic()
             time.sleep(1.5)
@@ -235,12 +235,12 @@ def test_locked_table(request, way, serve, server):
 def measure_lock(site, server):
     """Return the answers beside a locked table and at it, and the seconds for 99 % of the former before and then."""
     with site.load({"one": 4}) as load:
-        time.sleep(4)
+        time.sleep(3)
         begun = time.monotonic()
         with server.connect("app") as holder, holder.transaction():
             holder.execute("LOCK TABLE guarded")
             with site.load({"guarded": 8}) as stuck:  # half as many as there are threads
-                time.sleep(8)
+                time.sleep(6)
             assert_nothing_left_running(server)
         ended = time.monotonic()
     before = load.answers.where(ended_before=begun).slowest(0.99)
@@ -385,18 +385,19 @@ def test_server_that_is_told_to_end_finishes_its_requests(request, way, serve, s
 # More clients than connections.
 
 
-@pytest.mark.parametrize("clients", [8, 40, 200])
-def test_clients_beyond_the_pool(request, clients, serve, server):
+def test_clients_beyond_the_pool(request, serve, server):
     """All are answered; each process has no more connections than its pool, and one to ask why it is slow."""
-    pages = {"one": clients // 2, "ten": clients // 4, "write/{}": clients // 4}
     with serve("pool", WEB_CONCURRENCY="4", DB_POOL_MAX_SIZE="8", DB_POOL_TIMEOUT="5") as site:
-        with site.load(pages) as load:
-            most = max(count_sessions(server, seconds=3))
-        tell(request, load.answers, f"p99 {load.answers.slowest(0.99):.2f} s, {most} connections at most")
-        assert load.answers.statuses().keys() == {200}
-        assert most <= 4 * (8 + 1)
-        assert_kept(server, load.answers)
-        assert site.trouble() == []
+        for clients in (8, 40, 200):
+            pages = {"one": clients // 2, "ten": clients // 4, "write/{}": clients // 4}
+            with site.load(pages) as load:
+                most = max(count_sessions(server, seconds=2))
+            p99 = load.answers.slowest(0.99)
+            tell(request, load.answers, f"{clients} clients, p99 {p99:.2f} s, {most} connections at most")
+            assert load.answers.statuses().keys() == {200}
+            assert most <= 4 * (8 + 1)
+            assert_kept(server, load.answers)
+            assert site.trouble() == []
 
 
 def count_sessions(server, seconds):
@@ -428,12 +429,14 @@ JSON = {"Accept": "application/json"}
 
 @EVERY_WAY
 def test_answers_while_there_is_no_database(way, serve, server):
-    with serve(way) as site:
+    with serve(way) as site, ThreadPoolExecutor(8) as pool:
         server.stop("fast")
         try:
-            for page in ("one", "lazy", "later", "write/1"):
-                assert_unavailable(site.ask(page, **HTML), "text/html")
-                assert_unavailable(site.ask(page, **JSON), "application/json")
+            pages = "one", "lazy", "later", "write/1"
+            asked = [[pool.submit(site.ask, page, **accepted) for accepted in (HTML, JSON)] for page in pages]
+            for text, data in asked:
+                assert_unavailable(text.result(), "text/html")
+                assert_unavailable(data.result(), "application/json")
             statuses = {
                 page: site.ask(page).status for page in ("static", "broken", "nowhere", "health/live", "health/ready")
             }
