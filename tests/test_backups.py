@@ -27,7 +27,7 @@ import pytest
 from conftest import PASSWORD, TEMPLATE, certify, manage, postgres, render, run, running, unpack, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_outages import children, pgbouncer
+from sites import children, pgbouncer
 
 ITEMS = 150_000  # enough for a second of pg_dump
 WEIRD = "my db'\"-é/2"

@@ -29,7 +29,7 @@ from conftest import (
     unpack,
     wait_until,
 )
-from test_outages import pgbouncer
+from sites import pgbouncer
 from test_shipping import OfficialPostgres, compose_config
 
 SPECIFICATION = ROOT.parent / "shared" / "specification.md"

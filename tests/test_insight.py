@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from conftest import PASSWORD, Postgres, manage, postgres, run, unpack, wait_until
 from psycopg import errors
-from test_outages import pgbouncer
+from sites import pgbouncer
 
 ONE_VERSION = pytest.mark.parametrize("watched", [18], indirect=True)
 
@@ -489,7 +489,7 @@ def test_standby_that_is_behind(ask, watched, shop, owner):
                 )
                 wait_until(lambda: texts(ask("replication")))
                 assert texts(ask("replication"))[0].startswith("Standby second is behind by ")
-                with asking(shop, {**watched.variables, "DB_PORT": str(standby.port)}) as ask_standby:
+                with asking(shop, {**watched.variables, **look_at(standby)}) as ask_standby:
                     found = ask_standby()
                     (row,) = ask_standby("replication")["rows"]
                     wait_until(lambda: texts(ask_standby("replication")))
@@ -499,6 +499,10 @@ def test_standby_that_is_behind(ask, watched, shop, owner):
             wait_until(lambda: not texts(ask("replication")))
         finally:
             standby.stop()
+
+
+def look_at(standby):
+    return {"DB_PORT": str(standby.port), "DB_TARGET_SESSION_ATTRS": "any"}
 
 
 # Who asks.

@@ -42,7 +42,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from load import ask
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
-from test_outages import Site, pgbouncer, production
+from sites import Site, pgbouncer, production
 
 TOKEN = "m3trics-of-the-tests"  # noqa: S105
 ALERTS = TEMPLATE / "deploy" / "prometheus" / "alerts.yaml"
@@ -401,7 +401,7 @@ def told_by_standby(project, server, standby):
         connection.execute("DROP TABLE more")
         behind = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
         wait_until(lambda: second.execute(behind).fetchone() == (True,))
-        yield ask_database(project, variables(standby, project))
+        yield ask_database(project, variables(standby, project, DB_TARGET_SESSION_ATTRS="any"))
         second.execute("SELECT pg_wal_replay_resume()")
 
 

@@ -21,17 +21,22 @@ SERVES = process.role in process.SERVERS
 # One of several hosts is the primary, and which may change.
 SEVERAL = "," in config("DB_HOST")
 
+# The primary, unless somebody looks at a standby on purpose; where there is no other, also while it is read-only.
+SESSIONS = config("DB_TARGET_SESSION_ATTRS", default="read-write" if SEVERAL else "primary")
+
 # Under ASGI each request has a thread of its own: a connection that it kept would never be used again, nor closed.
 # Commands have one connection, and nobody to share it with. Of several hosts the pool finds the primary soonest.
 POOL = SERVES and config("DB_POOL", default=SEVERAL or process.role == Role.ASGI, cast=bool)
 MAX_AGE = 0 if POOL or process.role == Role.ASGI else 600  # seconds
 
+REPLICA_PATIENCE = 0.5  # seconds for a connection of a replica's pool
 
-def build_options(*, pgbouncer: bool, sessions: str = "read-write") -> dict[str, Any]:
+
+def build_options(*, pgbouncer: bool, sessions: str = SESSIONS) -> dict[str, Any]:
     """
     Return OPTIONS: libpq's parameters, and the pool.
 
-    `sessions` are those that libpq's target_session_attrs asks for: of the primary, or of a "standby".
+    `sessions` is libpq's target_session_attrs.
     """
     options: dict[str, Any] = {
         "application_name": process.name,
@@ -67,6 +72,8 @@ def build_replicas(primary: dict[str, Any]) -> dict[str, dict[str, Any]]:
             f"DB_REPLICA_HOST is {hosts!r} and DB_REPLICA_PORT {ports!r}: there must be one port, or one for each host."
         ) from None
     options = build_options(pgbouncer=False, sessions="standby")
+    if POOL:  # another one answers sooner
+        options["pool"]["timeout"] = min(REPLICA_PATIENCE, options["pool"]["timeout"])
     common = {**primary, "ATOMIC_REQUESTS": False, "DISABLE_SERVER_SIDE_CURSORS": False, "OPTIONS": options}
     return {
         f"replica{number if number > 1 else ''}": {**common, "HOST": host, "PORT": port}

@@ -8,19 +8,17 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Info, Warning  # noqa: A004  Django's name
 from django.db import DatabaseError
 
+from apps.core.database.replication import LAG
 from apps.core.database.session import open_monitor_session
 
 from .reading import Reading
 
 LONGEST_LAG = timedelta(seconds=10)
 
-# Who only receives the log, as Barman does, replays nothing. What a replica said last has grown older since, and is
-# kept when it has caught up.
-QUERY: LiteralString = """
-SELECT CASE WHEN replay_lsn < pg_current_wal_lsn()
-    THEN coalesce(replay_lag, '0') + greatest(clock_timestamp() - reply_time, '0') ELSE '0' END
-FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL
-"""
+# Who only receives the log, as Barman does, replays nothing.
+QUERY: LiteralString = f"""
+SELECT {LAG} FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL
+"""  # noqa: S608  SQL of the project's own
 
 
 def check_replicas(reading: Reading) -> list[CheckMessage]:

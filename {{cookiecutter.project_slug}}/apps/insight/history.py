@@ -11,6 +11,8 @@ from django.utils import timezone
 from psycopg.errors import UndefinedTable
 from psycopg.sql import SQL
 
+from apps.core.database.replication import LAG
+
 from .models import Sample
 from .report import Column, Kind, Section
 from .sessions import QUESTION_LIMIT, open_sessions, read
@@ -30,11 +32,10 @@ FIGURES = SQL("""
             AS dead_rows,
         (SELECT coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)
             FROM pg_stat_activity WHERE datid = own.datid AND pid <> pg_backend_pid()) AS oldest_transaction,
-        (SELECT extract(epoch FROM max(coalesce(replay_lag, '0')))
-            FROM pg_stat_replication WHERE state = 'streaming') AS lag
+        (SELECT extract(epoch FROM max({lag})) FROM pg_stat_replication WHERE state = 'streaming') AS lag
     FROM pg_stat_database AS own
     WHERE datname = current_database()
-""").format()
+""").format(lag=SQL(LAG))
 
 COLUMNS = (
     Column("moment", "From", Kind.TIME),

@@ -1,5 +1,7 @@
 """Standbys, and who else is sent the write-ahead log, or has it kept."""
 
+from apps.core.database.replication import LAG, WRITTEN
+
 from .question import Question
 from .report import Column, Finding, Kind
 
@@ -18,14 +20,13 @@ REPLICATION = Question(
         Column("lag_seconds", "Behind", Kind.SECONDS),
         Column("lag_bytes", "Behind by", Kind.BYTES),
     ),
-    query="""
+    query=f"""
         SELECT *, pg_size_pretty(lag_bytes) AS size, coalesce(round(lag_seconds) || ' s', 'an unknown time') AS time,
             CASE WHEN lag_seconds >= 10 OR lag_bytes >= 67108864 THEN 'behind' END AS wrong, count(*) OVER () AS total
         FROM (
             SELECT application_name AS name, host(client_addr) AS address, state, sync_state AS mode,
-                extract(epoch FROM replay_lag) AS lag_seconds,
-                pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-                    ELSE pg_current_wal_lsn() END, replay_lsn)::bigint AS lag_bytes
+                extract(epoch FROM {LAG}) AS lag_seconds,
+                pg_wal_lsn_diff({WRITTEN}, replay_lsn)::bigint AS lag_bytes
             FROM pg_stat_replication
             UNION ALL
             SELECT 'this server', NULL, CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'replaying' END, NULL,
@@ -36,7 +37,7 @@ REPLICATION = Question(
             WHERE pg_is_in_recovery()
         ) AS standbys
         ORDER BY lag_bytes DESC NULLS LAST, name LIMIT %(limit)s
-    """,
+    """,  # noqa: S608  SQL of the project's own
     problems={
         "behind": Finding(
             "Standby {name} is behind by {size} and {time}: it shows old data, and would lose time when it takes over.",

@@ -1,5 +1,7 @@
 """What the database is asked for its figures; nothing here fails for want of a privilege, it is only left out."""
 
+from apps.core.database.replication import LAG, WRITTEN
+
 # Sessions as readiness counts them, but for that of the question. What those of other roles do is not for everybody.
 SESSIONS = """
     SELECT coalesce(state, 'hidden'), count(*) FROM pg_stat_activity
@@ -24,17 +26,16 @@ SIZE = "SELECT pg_database_size(current_database())"
 SERVER = "SELECT current_setting('server_version'), CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END"
 
 # Those that replay: whoever only receives, as Barman does, says nothing of that, nor does a subscriber stand by.
-REPLICAS = """
+REPLICAS = f"""
     SELECT coalesce(nullif(application_name, ''), 'unknown'), coalesce(host(client_addr), 'local'),
-        max(coalesce(extract(epoch FROM replay_lag), 0)),
-        max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
-            replay_lsn)),
+        max(extract(epoch FROM {LAG})),
+        max(pg_wal_lsn_diff({WRITTEN}, replay_lsn)),
         count(*)
     FROM pg_stat_replication
     WHERE replay_lsn IS NOT NULL
         AND pid NOT IN (SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active)
     GROUP BY 1, 2
-"""
+"""  # noqa: S608  SQL of the project's own
 
 MAY_SEE_REPLICAS = "SELECT pg_has_role('pg_monitor', 'USAGE')"
 

@@ -8,9 +8,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import OperationalError, pq
 from psycopg.rows import TupleRow
 
-OF_PRIMARY = "read-write"
 PORT = "5432"  # where none is set
 SESSIONS = "target_session_attrs"
+OF_PRIMARY = {"primary", "read-write"}
 
 Place = tuple[str, str]  # a host and its port
 
@@ -34,7 +34,7 @@ class PooledConnection(psycopg.Connection[TupleRow]):
             raise OperationalError("session is read-only")
         connection = super().connect(conninfo, **put_primary_first(parameters))
         connection.hosts = read_hosts(parameters)
-        if parameters.get(SESSIONS) == OF_PRIMARY:
+        if parameters.get(SESSIONS) in OF_PRIMARY:
             remember_primary(*connection.hosts, connection.pgconn)
         return connection
 

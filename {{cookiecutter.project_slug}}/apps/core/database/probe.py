@@ -1,5 +1,6 @@
 """One bounded question to one database: whether it answers, and what it is."""
 
+import re
 import selectors
 import threading
 import time
@@ -19,7 +20,7 @@ from .lookup import resolve
 NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
 LEAST_SHARE = 0.1  # of its time, which who waited for somebody else's question still needs to put one
 OLDEST_SERVER = 15
-NO_PRIMARY = "session is read-only"  # what libpq says of a standby
+NO_PRIMARY = re.compile("session is read-only|server is in hot standby mode")  # what libpq says of a standby
 SAID = "FATAL: "  # what precedes a server's own words
 SILENCE = 3  # the share of the rest of the time, its inverse, that silent hosts are given once there is a standby
 QUESTION = b"SELECT pg_is_in_recovery()"
@@ -96,12 +97,12 @@ def wants_primary(connection: BaseDatabaseWrapper) -> bool:
 
 def is_replica(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether a connection is for reading from a standby."""
-    return seeks(connection, "standby")
+    return seeks(connection, {"standby"})
 
 
-def seeks(connection: BaseDatabaseWrapper, sessions: str) -> bool:
+def seeks(connection: BaseDatabaseWrapper, sessions: set[str]) -> bool:
     """Tell whether libpq looks for such a server among the hosts."""
-    return bool(connection.settings_dict["OPTIONS"].get(SESSIONS) == sessions)
+    return connection.settings_dict["OPTIONS"].get(SESSIONS) in sessions
 
 
 def ask_idle(connection: BaseDatabaseWrapper, question: bytes, deadline: float) -> Answer | None:
@@ -219,7 +220,7 @@ def finish_first(begun: Iterable[pq.abc.PGconn], deadline: float) -> pq.abc.PGco
             if progress[connection] == pq.PollingStatus.FAILED:
                 del progress[connection]
                 failures.append(OperationalError(connection.get_error_message()))
-                if NO_PRIMARY in str(failures[-1]):
+                if NO_PRIMARY.search(str(failures[-1])):
                     deadline = min(deadline, time.monotonic() + remaining(deadline) / SILENCE)
     raise max(failures, key=lambda failure: SAID in str(failure))
 
