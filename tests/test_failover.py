@@ -6,6 +6,8 @@ answered twice: a write may have been made or not. `pytest tests/test_failover.p
 """
 
 import contextlib
+import json
+import os
 import sys
 import time
 
@@ -29,6 +31,7 @@ from sites import (
     tell,
 )
 
+UNKNOWN = "gone.invalid"  # a host whose name has no address any more
 PROMOTION = 3  # seconds after which whoever watches a pair makes the other one the primary
 WRITERS = CROWD["write/{}"]
 
@@ -131,6 +134,44 @@ def test_the_other_one_takes_over(request, way, lost, pair, project):
         assert_only_caught_writes_fail(load.answers, promoted, most)
         assert_kept(standby, load.answers)
         assert_quiet(site)
+
+
+def test_commands_find_the_primary(pair, project, embedded_binaries):
+    """Whichever of the hosts it is, and by the programs of PostgreSQL as well."""
+    primary, standby = pair
+    hosts = f"127.0.0.1,127.0.0.1,{UNKNOWN}"
+    ports = f"{standby.port},{primary.port},1"
+    values = production(primary) | {"DB_HOST": hosts, "DB_PORT": ports, "PYTHONPATH": str(project.parents[1])}
+    values |= {"PATH": f"{embedded_binaries}{os.pathsep}{os.environ['PATH']}", "DB_PROGRAMS": str(embedded_binaries)}
+    assert manage(project, "check_database", **values).stdout.startswith("default: healthy")
+    manage(project, "migrate", "users", "zero", **values)
+    manage(project, "migrate", **values)
+    asked = "SELECT 'in recovery: ' || pg_is_in_recovery()"
+    assert "in recovery: false" in manage(project, "dbshell", "--", "-c", asked, **values).stdout
+    manage(project, "backup_database", **values, BACKUP_FOLDER=str(project.parent / "backups"))
+    manage(project, "inspect_database", "--record", **values)
+
+
+def test_details_name_the_host_in_use_and_how_far_behind_the_replicas_are(pair, project):
+    primary, standby = pair
+    ports = f"{standby.port},{primary.port}"
+    both = {"DB_HOST": "127.0.0.1,127.0.0.1", "DB_PORT": ports, "DB_ATOMIC_REQUESTS": "false"}
+    replicas = {"DB_REPLICA_HOST": "127.0.0.1,127.0.0.1", "DB_REPLICA_PORT": ports}
+    with serving(project, production(primary) | both | replicas) as site:
+        with primary.connect("app") as connection:
+            connection.execute("INSERT INTO guarded VALUES (1)")  # a moment that the standby knows
+            standby.pause()
+            connection.execute("SET synchronous_commit = local; INSERT INTO guarded VALUES (2)")
+        time.sleep(1.1)  # for which an answer is given again
+        answer = site.ask("health/ready", Authorization="Bearer t0ken-of-the-tests")
+        standby.resume()
+    assert answer.status == 200
+    found = json.loads(answer.text)["databases"]
+    assert (found["default"]["server"], found["default"]["role"]) == (f"127.0.0.1:{primary.port}", "primary")
+    assert (found["replica"]["server"], found["replica"]["role"]) == (f"127.0.0.1:{standby.port}", "standby")
+    assert found["replica"]["lag_bytes"] > 0
+    assert found["replica"]["lag_seconds"] > 0
+    assert found["replica2"]["cause"] == "no_standby"
 
 
 # Three servers, and Patroni, which finds out by itself.
