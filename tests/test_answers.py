@@ -170,12 +170,11 @@ for folder in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("part", [1, 2])  # each with examples of its own, side by side
-def test_every_other_answer_works(tmp_path_factory, part):
+def test_every_other_answer_works(tmp_path_factory):
     """Thirty hostile answers: they read back unchanged, and the projects pass their own checks."""
     projects = []
 
-    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=26, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(
         st.fixed_dictionaries(
             {
@@ -192,12 +191,12 @@ def test_every_other_answer_works(tmp_path_factory, part):
     @example({**ANSWERS, "author_name": '"""); import os; os.abort() #', "description": "{# {{ 7 * 7 }} #}{% raw %}"})
     @example({**ANSWERS, "description": "🚀" * 200, "author_name": "", "project_name": "'" * 200})
     def render_and_read_back(answers):
-        project = generate(tmp_path_factory.mktemp(f"hostile{part}"), **answers)
+        project = generate(tmp_path_factory.mktemp("hostile"), **answers)
         assert read_back(project) == answers
         projects.append(str(project))
 
     render_and_read_back()
-    assert len(projects) >= 15
+    assert len(projects) >= 26
     run(sys.executable, "-c", CHECK_ALL, *projects, cwd="/")
 
 

@@ -32,7 +32,7 @@ MIXED = 0.7  # seconds for which the code of two deploys runs at once
 # Every row's title says what its number is, whoever wrote it, and in which way. On its standard output it tells that it
 # has begun and, when told to end, what came of it.
 WORKER = """
-import json, random, signal, traceback
+import json, random, signal, time, traceback
 from django.db.models import F, Value
 from django.db.models.functions import Cast
 from django.db import models
@@ -66,6 +66,7 @@ while not over:
     except Exception:
         errors.append(traceback.format_exc())
     rounds += 1
+    time.sleep(0.01)  # for others to get the machine
 print(json.dumps({"rounds": rounds, "errors": errors[:3]}), flush=True)
 """
 

@@ -28,16 +28,13 @@ def path_without_uv(tmp_path):
     return path
 
 
-def test_demo_installs_a_missing_uv_and_ends_with_a_served_page(clone, path_without_uv):
+def test_demo_installs_a_missing_uv_and_keeps_secrets_and_data_the_next_time(clone, path_without_uv):
+    """It ends with a served page, and with the next command."""
     done = run("make", "demo", cwd=clone, PATH=path_without_uv)
     steps = re.findall(r"(?m)^([a-z ]+?) +\d+\.\d\d s$", done.stdout)
     assert steps == ["render", "install", "migrate", "check", "first page", "in all"]
     assert done.stdout.endswith(f"\n\n  cd demo/backend\n  {clone}/.uv/bin/uv run manage.py runserver\n")
     assert run("git", "status", "--short", cwd=clone).stdout == ""
-
-
-def test_demo_again_keeps_secrets_and_data(clone):
-    run("make", "demo", cwd=clone)
     project = clone / "demo" / "backend"
     secrets = (project / ".env").read_text()
     run("make", "demo", cwd=clone)

@@ -176,9 +176,9 @@ def test_configuration_has_no_secret_and_no_unknown_option(project):
     assert not re.search("PASSWORD|SUPERUSER", (project / "recovery" / "roles.sql").read_text())
 
 
-def test_every_command_of_the_document_works(tmp_path_factory, temporary):
+def test_every_command_of_the_document_works(project, tmp_path, temporary):
     """Each is typed where it stands, by `runbook.py`."""
-    project, checkout = (render(tmp_path_factory.mktemp(name)) for name in ("project", "checkout"))
+    checkout = render(tmp_path)
     script = Path(__file__).with_name("runbook.py")
     python = "uv", "run", "--group", "recovery", "python"
     done = run(*python, script, checkout, cwd=project, PYTHONPATH=str(project), TMPDIR=str(temporary))

@@ -23,7 +23,7 @@ import pytest
 from conftest import PASSWORD, free_port, manage, postgres, render_with_pages, run, running, unpack, wait_until
 from load import Answers
 from psycopg import sql
-from test_outages import TABLES, Site, limits_of_the_role, pgbouncer, production
+from sites import TABLES, Site, limits_of_the_role, pgbouncer, production
 
 ROWS = 1000
 LARGE = "CREATE TABLE large AS SELECT g AS number, repeat(md5(g::text), 8) AS text FROM generate_series(1, 120000) AS g"
@@ -34,8 +34,11 @@ NAMES = re.compile(r"_(before|restore|verify)_\d{8}T\d{6}Z$")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """One of these tests' own, with the pages of the loads beside it."""
-    return render_with_pages(tmp_path_factory.mktemp("restoring"))
+    """One of these tests' own, with the pages of the loads beside it; a second of patience has to do here."""
+    project = render_with_pages(tmp_path_factory.mktemp("restoring"))
+    swap = project / "apps" / "backups" / "swap.py"
+    swap.write_text(swap.read_text().replace("PATIENCE = 5.0", "PATIENCE = 1.0"))
+    return project
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 from conftest import PASSWORD, free_port, manage, postgres, render, run, running, unpack, wait_until
 from load import ask
 from psycopg import errors
-from test_outages import pgbouncer
+from sites import pgbouncer
 
 SECRETS = {
     "DB_PASSWORD": "app-Secret1",
@@ -30,7 +30,7 @@ SECRETS = {
 SUPERUSER = {"DB_ADMIN_USER": "owner"}
 CREATOR = {"DB_ADMIN_USER": "creator"}
 NOBODY = {"DB_ADMIN_USER": "", "DB_ADMIN_PASSWORD": ""}
-ONE_VERSION = pytest.mark.parametrize("server", [18], indirect=True)  # for what is said before a version matters
+ONE_VERSION = pytest.mark.parametrize("server", [18], indirect=True)  # for what no version changes
 EVERY_ADMINISTRATOR = pytest.mark.parametrize("administrator", [SUPERUSER, CREATOR], ids=["superuser", "creator"])
 STRANGE = "my-db \"x\" 'y' \\z $d %I {0} = ü"  # a name is a name
 
@@ -284,6 +284,7 @@ def test_limits_hold_on_plain_connections(server, shop):
             )
 
 
+@ONE_VERSION
 def test_limits_hold_behind_pgbouncer(server, project):
     """Which keeps what a client asks for to itself; the names are those that its users file knows."""
     environment = variables(server, "app", DB_USER="app", DB_PASSWORD=PASSWORD)
@@ -496,6 +497,7 @@ def test_what_a_superuser_made_is_adopted_too(server, project):
 # Passwords.
 
 
+@ONE_VERSION
 def test_passwords_come_from_files_and_nobody_sees_them(server, project, tmp_path):
     """Neither the server's log, though it logs every statement, nor the list of processes, nor the output."""
     secrets = {name: secret[::-1] for name, secret in SECRETS.items() if name != "DB_ADMIN_PASSWORD"}
@@ -539,6 +541,7 @@ class watch_processes:  # noqa: N801  a context manager
         self.thread.join()
 
 
+@ONE_VERSION
 def test_changed_password_is_set_at_the_next_deploy(server, project):
     """And without an administrator a role that has no password may not log in."""
     environment = variables(server, "rotated", DB_READONLY_PASSWORD="", DB_MONITOR_PASSWORD="")
@@ -559,6 +562,7 @@ def test_changed_password_is_set_at_the_next_deploy(server, project):
 # The first start and every deploy.
 
 
+@ONE_VERSION
 def test_eight_at_once_prepare_an_empty_server(server, project):
     environment = {**os.environ, **variables(server, "crowd", DB_EXTENSIONS="pg_trgm,pg_stat_statements")}
     command = [sys.executable, "manage.py", "prepare_database"]
@@ -611,6 +615,7 @@ def is_modern(server):
         return connection.info.server_version >= 160000
 
 
+@ONE_VERSION
 def test_server_that_is_not_up_yet_is_waited_for(server, project):
     environment = variables(server, "late")
     server.stop("fast")
@@ -764,6 +769,7 @@ PRODUCTION = {
 WEB = {**NOBODY, "DB_MIGRATE_USER": "", "DB_MIGRATE_PASSWORD": ""}  # all that a web process may know
 
 
+@ONE_VERSION
 def test_commands_work_as_the_app(project, shop):
     web = {**shop, **WEB}
     manage(project, "migrate", "--check", **web)
@@ -771,6 +777,7 @@ def test_commands_work_as_the_app(project, shop):
     manage(project, "check", "--database", "default", **web)
 
 
+@ONE_VERSION
 def test_site_is_ready_as_the_app(project, shop):
     environment = {**shop, **WEB, **PRODUCTION, "PORT": str(free_port())}
     with running(sys.executable, "manage.py", "serve", cwd=project, **environment) as (process, log):
@@ -882,6 +889,7 @@ DatabaseOperations.execute_sql_flush = flush
 # What concerns no role, and what only an owner does: mark the database, and make a table for the time of a test.
 NOT_THE_APPS = (
     "--ignore=tests/test_documents.py",
+    "--ignore=tests/test_entry_points.py",  # whose processes are led elsewhere
     "--ignore=apps/backups/tests/test_restoring.py",  # which makes databases
     "--deselect=apps/protection/tests/test_refusals.py::test_mark_is_added_to_a_comment_and_never_changed",
     "--deselect=apps/protection/tests/test_refusals.py::test_production_is_refused",

@@ -15,7 +15,6 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from . import views
 from .database.causes import Cause
-from .database.connection import let_go
 from .database.diagnosis import Diagnosis, is_unavailable
 from .database.outage import AWAY, watch
 from .readiness import readiness
@@ -104,7 +103,7 @@ class DatabaseMiddleware:
         connection = connections[watch.using]
         lost = _lost.set([])
         try:
-            with connection.execute_wrapper(let_go):
+            with connection.execute_wrapper(watch.attend):
                 response = self.get_response(request)
                 if diagnoses := _lost.get():
                     response = self.repeat(request, response, diagnoses.pop())

@@ -9,7 +9,8 @@ are refused at once, those that wait for it in vain are cut off, and that thread
 import logging
 import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -18,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from config import process, server
 
 from .causes import Cause
-from .connection import ask_behind, drop_if_lost, read_timeout, shut_down
+from .connection import ask_behind, drop_if_lost, let_go, read_timeout, shut_down
 from .diagnosis import Diagnosis, diagnose, is_unavailable
 from .health import FAILURES
 from .hosts import OF_PRIMARY, Place, find_primary, forget_primary, is_elsewhere, name_hosts
@@ -104,6 +105,18 @@ class Watch:
                 self.thread = threading.Thread(target=self.run, name=f"watch-{self.using}", daemon=True)
                 self.thread.start()
 
+    def attend(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Execute a query of a request, which may not have been admitted since it may have needed none."""
+        connection = context["connection"]
+        if connection not in self.waiting:
+            self.enter(connection)
+        try:
+            return let_go(execute, sql, params, many, context)
+        finally:
+            if connection.connection is None:  # lost, which is no answer
+                with self.lock:
+                    self.waiting.pop(connection, None)
+
     def read_patience(self) -> float:
         """Return the seconds for which a request waits; under ASGI, threads are made as they are needed."""
         if process.role != process.Role.ASGI and len(self.waiting) >= server.threads * CROWD:
@@ -133,7 +146,9 @@ class Watch:
         if diagnosis.cause != Cause.POOL_EXHAUSTED:
             return diagnosis
         begin = time.monotonic()
-        deadline = begin + read_timeout(connections[self.using])
+        # Who is ready to wait for another server may as well wait for the answer.
+        longest = min(settings.DB_FAILOVER_WAIT - PATIENCE, read_timeout(connections[self.using]))
+        deadline = begin + max(PROOF, longest)
         self.suspicion.set()
         while not self.reason and self.told < begin and time.monotonic() < deadline:
             time.sleep(INTERVAL / 4)
@@ -216,9 +231,10 @@ class Watch:
             self.cut_off(elsewhere=True)
         pool = getattr(connection, "pool", None)
         if pool and not pool.closed:
-            if moved:  # or the pool would ask what froze, and wait for an answer
+            if outage or moved:
                 pool.drain()
-            pool.check()
+            if not pool.get_stats()["pool_available"]:  # or the pool would ask those, and wait for what froze meanwhile
+                pool.check()
         if outage:
             seconds = time.monotonic() - outage.began
             logger.warning("Database %s is usable again after %.1f s.", self.using, seconds)
