@@ -10,27 +10,36 @@ PEERS := django-alive==2.0.0 django-health-check==4.8.0 django-watchman==1.5.0
 
 # What the tests run beside the embedded PostgreSQL: programs, a browser, what the wheels of older servers link, and a
 # server that speaks other languages; and where Debian keeps them.
-PROGRAMS := chromium ip localedef openssl pgbouncer promtool restic rsync systemd-analyze
+PROGRAMS := chromium etcd ip localedef openssl pgbouncer promtool restic rsync systemd-analyze
 LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
-PACKAGES := chromium iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql prometheus restic rsync systemd
+PACKAGES := chromium etcd-server iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql prometheus restic rsync systemd
 
-.PHONY: demo test bench bench-instrumentation bench-migrating bench-serving lint requirements
+.PHONY: demo test bench bench-failover bench-instrumentation bench-migrating bench-replicas bench-scaling bench-serving lint requirements
 .DEFAULT_GOAL := demo
 
 demo: $(UV)
 	@python3 scripts/demo.py $(UV)
 
 test: $(UV) requirements
-	$(UV) run pytest --numprocesses 2
+	$(UV) run pytest --numprocesses 2 --dist worksteal
 
 bench: demo
 	@cd demo/backend && uv run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py
+
+bench-failover: $(UV) requirements
+	@$(UV) run --quiet python -B benchmarks/failover.py
 
 bench-instrumentation: demo
 	@cd demo/backend && uv run --quiet python -B ../../benchmarks/instrumentation.py
 
 bench-migrating: demo
 	@cd demo/backend && uv run --quiet python ../../benchmarks/migrating.py
+
+bench-replicas: $(UV) requirements
+	@$(UV) run --quiet python -B benchmarks/replicas.py
+
+bench-scaling: $(UV) requirements
+	@$(UV) run --quiet python -B benchmarks/scaling.py
 
 bench-serving: demo
 	@cd demo/backend && uv run --quiet python ../../benchmarks/serving.py

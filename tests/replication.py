@@ -50,6 +50,16 @@ class Standby(Postgres):
     def resume(self):
         self.ask("pg_wal_replay_resume()")
 
+    @contextlib.contextmanager
+    def delayed(self, seconds):
+        """Have it replay each transaction so late inside the block."""
+        self.set(recovery_min_apply_delay=f"{seconds}s")
+        try:
+            yield
+        finally:
+            self.set(recovery_min_apply_delay=None)
+            self.catch_up()
+
     def promote(self):
         """Make it a primary; returns once it is one."""
         assert self.ask("pg_promote()")

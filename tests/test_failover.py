@@ -157,7 +157,10 @@ def test_details_name_the_host_in_use_and_how_far_behind_the_replicas_are(pair, 
     ports = f"{standby.port},{primary.port}"
     both = {"DB_HOST": "127.0.0.1,127.0.0.1", "DB_PORT": ports, "DB_ATOMIC_REQUESTS": "false"}
     replicas = {"DB_REPLICA_HOST": "127.0.0.1,127.0.0.1", "DB_REPLICA_PORT": ports}
-    with serving(project, production(primary) | both | replicas) as site:
+    values = production(primary) | both | replicas | {"PYTHONPATH": str(project.parents[1])}
+    asked = manage(project, "check_database", "--database", "replica2", **values)
+    assert asked.stdout == "replica2: left out, since it is the primary\n"
+    with serving(project, values) as site:
         with primary.connect("app") as connection:
             connection.execute("INSERT INTO guarded VALUES (1)")  # a moment that the standby knows
             standby.pause()

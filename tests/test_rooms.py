@@ -12,7 +12,18 @@ CURIOUS = {  # those that look others up, and their tests of it
     "insight": "apps/insight/tests/test_inspection.py",
     "metrics": "apps/metrics",
 }
-ROOMS = ["backups", "capacity", "checklist", "insight", "metrics", "protection", "queries", "replicas", "roles", "schema"]
+ROOMS = [
+    "backups",
+    "capacity",
+    "checklist",
+    "insight",
+    "metrics",
+    "protection",
+    "queries",
+    "replicas",
+    "roles",
+    "schema",
+]
 
 
 @pytest.fixture

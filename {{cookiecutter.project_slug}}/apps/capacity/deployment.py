@@ -82,6 +82,8 @@ class Deployment:
         """Return who asks the databases beside requests."""
         workers = self.most_machines * self.workers
         lines = [Line("each worker, whether the database is there", workers, workers)]
+        if self.replicas and apps.is_installed("apps.replicas"):
+            lines.append(Line("each worker, how far the primary is", workers, 0))
         if apps.is_installed("apps.metrics"):
             lines.append(Line(METRICS, self.most_machines, 0))
         return lines

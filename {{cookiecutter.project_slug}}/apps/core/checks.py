@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from config import process, server
 
 from .database import DatabaseHealthCheck
-from .database.startup import CONNECTIONS
+from .database.startup import CONNECTIONS, is_fault
 
 
 @register(Tags.database)
@@ -20,7 +20,7 @@ def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[Ch
     return [
         Error(f"Database '{using}': {result['error']}", hint=result["remedy"], id="core.E001")
         for using, result in results.items()
-        if result["status"] != "healthy"
+        if is_fault(result)
     ]
 
 

@@ -28,7 +28,7 @@ def check_transactions(**_: Any) -> list[CheckMessage]:
     ]
 
 
-@register(CONNECTIONS)
+@register(CONNECTIONS, deploy=True)
 def check_cache(**_: Any) -> list[CheckMessage]:
     """Report replicas that clients with a token would not read from."""
     if not find_replicas() or is_shared():

@@ -1,5 +1,6 @@
 """Which database a query goes to."""
 
+import asyncio
 import random
 from typing import Any
 
@@ -43,14 +44,14 @@ def is_ours(instance: Model | None) -> bool:
     """Tell whether there are replicas, and an object is of no other database."""
     if not find_replicas():
         return False
-    using = instance._state.db if instance else None  # noqa: SLF001  as Django's routers do
+    using = None if instance is None else instance._state.db  # noqa: SLF001  as Django's routers do
     return using in (None, DEFAULT_DB_ALIAS) or using in find_replicas()
 
 
 def choose() -> str:
     """Return the alias to read from now; a request keeps to one replica for as long as that can be used."""
     state = current.get()
-    if state is None or state.on_primary or connections[DEFAULT_DB_ALIAS].in_atomic_block:
+    if state is None or state.on_primary or connections[DEFAULT_DB_ALIAS].in_atomic_block or is_in_event_loop():
         return DEFAULT_DB_ALIAS
     if not (state.choice and state.choice.holds()):
         state.release()
@@ -59,6 +60,15 @@ def choose() -> str:
         state.on_primary = True
         return DEFAULT_DB_ALIAS
     return state.choice.replica.using
+
+
+def is_in_event_loop() -> bool:
+    """Tell whether this is no thread that queries: Django asks there before it leaves for one, where it asks again."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def find_choice(state: State) -> Choice | None:
@@ -70,7 +80,7 @@ def find_choice(state: State) -> Choice | None:
     for replica in random.sample(replicas, len(replicas)):
         connection = connections[replica.using]
         if guard not in connection.execute_wrappers:
-            connection.execute_wrappers.append(guard)
+            connection.execute_wrappers.insert(0, guard)  # a block around it takes off the last one when it ends
         if replica.accept(connection, floor, state.position):
             return Choice(replica, connection, connection.connection)
     return None

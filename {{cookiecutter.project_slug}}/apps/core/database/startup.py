@@ -89,6 +89,11 @@ def wait_for_database(
             return result
 
 
+def is_fault(result: dict[str, Any]) -> bool:
+    """Tell whether a report is of something to mend; the replica that took over is left out for the time being."""
+    return bool(result["status"] != "healthy" and result["cause"] != Cause.NO_STANDBY)
+
+
 def describe(result: dict[str, Any]) -> str:
     """Return what is wrong and what to do, in one line."""
     return f"{result['error']} Remedy: {result['remedy']}"

@@ -10,7 +10,7 @@ from django.db import connections
 
 from apps.core.database.causes import Cause
 from apps.core.database.health import TIMEOUT
-from apps.core.database.startup import RETRY_INTERVAL, DatabaseReadyCheck, describe, wait_for_database
+from apps.core.database.startup import RETRY_INTERVAL, DatabaseReadyCheck, describe, is_fault, wait_for_database
 from config import process
 from config.environment import seconds
 
@@ -65,13 +65,10 @@ class Command(BaseCommand):
             results = dict(zip(aliases, pool.map(lambda alias: self.ask(alias, **options), aliases), strict=True))
         if options["format"] == "json":
             self.stdout.write(json.dumps(results, indent=4))
-        faults = [f"{alias}: {describe(result)}" for alias, result in results.items() if result["status"] != "healthy"]
+        faults = [f"{alias}: {describe(result)}" for alias, result in results.items() if is_fault(result)]
         for alias, result in results.items():
-            if result["status"] == "healthy" and options["format"] == "text":
-                self.stdout.write(
-                    f"{alias}: healthy, PostgreSQL {result['server_version']} ({result['role']}), "
-                    f"{result['response_time_ms']} ms"
-                )
+            if options["format"] == "text" and not is_fault(result):
+                self.stdout.write(f"{alias}: {summarize(result)}")
         if faults:
             configuration = any(result.get("cause") == Cause.CONFIGURATION for result in results.values())
             raise CommandError("\n".join(faults), returncode=COULD_NOT_ASK if configuration else UNHEALTHY)
@@ -96,6 +93,14 @@ class Command(BaseCommand):
         elif self.stderr.isatty():
             self.stderr.write(".", ending="")
             self.stderr.flush()
+
+
+def summarize(result: dict[str, Any]) -> str:
+    """Return what there is to say of a database that needs no mending."""
+    if result["status"] != "healthy":
+        return "left out, since it is the primary"
+    version, role, time = result["server_version"], result["role"], result["response_time_ms"]
+    return f"healthy, PostgreSQL {version} ({role}), {time} ms"
 
 
 def read_seconds(value: str) -> float:
