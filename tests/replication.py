@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 from conftest import PASSWORD, Postgres, run, wait_until
+from sites import children
 
 
 class Standby(Postgres):
@@ -115,13 +116,7 @@ def accepts(server):
 def list_processes(server):
     """Return the ids of all processes of a server, the first one that which starts the others."""
     main = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
-    found = [main]
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended
-            state, parent = file.read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == main and state != "Z":
-                found.append(int(file.parent.name))
-    return found
+    return [main, *children(main)]
 
 
 @contextlib.contextmanager

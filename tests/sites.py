@@ -5,7 +5,6 @@ import datetime
 import json
 import os
 import select
-import signal
 import socket
 import struct
 import sys
@@ -284,21 +283,6 @@ def restart(server, mode, pause=0):
         back = wait_for_connection(server)
         launched.result()
     return gone, back
-
-
-@contextlib.contextmanager
-def freeze(server):
-    """Stop all processes of the server inside the block, as a machine does that has lost its disk."""
-    main = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
-    os.kill(main, signal.SIGSTOP)
-    frozen = children(main)
-    for process in frozen:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in (*frozen, main):
-            os.kill(process, signal.SIGCONT)
 
 
 def end_sessions(server):

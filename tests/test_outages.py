@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from conftest import PASSWORD, postgres, render_with_pages, wait_until
 from load import Answers
+from replication import frozen
 from sites import (
     ALLOWANCE,
     BACK,
@@ -37,7 +38,6 @@ from sites import (
     end_sessions,
     find_busy,
     first_served,
-    freeze,
     limits_of_the_role,
     pgbouncer,
     prepare,
@@ -144,7 +144,7 @@ def test_frozen_server(request, way, serve, server):
         with site.load() as load:
             time.sleep(1)
             gone = time.monotonic()
-            with freeze(server):
+            with frozen(server):
                 time.sleep(PATIENCE + 2 * CONNECT + 1)
             back = wait_for_connection(server)
             time.sleep(1.5)

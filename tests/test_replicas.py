@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import wait_until
+from conftest import manage, wait_until
 from load import Answers
 from reading import CLIENTS, DELAY, LAG, Client, balanced, clustered
 from replication import frozen
@@ -343,3 +343,22 @@ def test_reads_go_on_without_the_primary(request, site, cluster):
     assert load.answers.statuses().keys() == {200}
     assert without.keys() == cluster.ports
     tell(request, errors=0, answers=len(load.answers), without=without)
+
+
+POSITION = """
+from apps.replicas.primary import read_position
+from django.db import connection
+
+with connection.cursor() as cursor:
+    cursor.execute("SELECT pg_switch_wal()")
+    position = read_position(connection)
+    cursor.execute("SELECT pg_current_wal_insert_lsn() - '0/0', pg_current_wal_flush_lsn() - '0/0'")
+    print(position, *cursor.fetchone())
+"""
+
+
+def test_position_is_one_that_a_replica_can_get_to(project, server):
+    """After the end of a file there is nothing but the header of the next one."""
+    told = manage(project, "shell", "-c", POSITION, **server.environment("position")).stdout
+    position, inserted, flushed = map(int, told.splitlines()[-1].split())
+    assert 0 < position <= flushed <= inserted

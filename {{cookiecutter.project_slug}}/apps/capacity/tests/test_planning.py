@@ -14,6 +14,7 @@ from apps.capacity.deployment import JOBS
 WEB = ["--workers=2", "--threads=8", "--pool=0"]
 ONE = sum(job.primary for job in JOBS if apps.is_installed(job.app)) + 3  # of commands, and those of superusers
 METRICS = int(apps.is_installed("apps.metrics"))  # of each machine
+REPLICAS = int(apps.is_installed("apps.replicas"))  # of each worker
 
 
 def plan(*options):
@@ -54,7 +55,7 @@ def test_pgbouncer_takes_the_place_of_the_web_on_the_primary_alone():
     assert servers["primary"]["sessions"]["web"] == servers["replica"]["sessions"]["pgbouncer"] == 0
     assert servers["replica"]["sessions"]["web"] == 2 * 8
     assert servers["primary"]["needed"] == ONE + 2 * 15 + 2 * METRICS
-    assert report["pgbouncer"]["max_client_conn"] == 2 * 2 * 8 + 2 * 2 * 2 + 2 * METRICS
+    assert report["pgbouncer"]["max_client_conn"] == 2 * 2 * 8 + 2 * 2 * (1 + REPLICAS) + 2 * METRICS
 
 
 @pytest.mark.parametrize("more", [[], ["--replicas=2"], ["--pool=3"], ["--pgbouncer=2"], ["--machines=9", "--surge=2"]])
