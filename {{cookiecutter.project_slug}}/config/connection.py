@@ -48,9 +48,8 @@ def build_options(*, pgbouncer: bool, sessions: str = SESSIONS) -> dict[str, Any
         "keepalives_count": 3,
         "tcp_user_timeout": milliseconds(config("DB_TCP_USER_TIMEOUT", default=10, cast=seconds)),
     }
-    if (
-        not pgbouncer
-    ):  # which says for ever what its server was at first, and refuses options: the role's own hold there
+    # pgbouncer says for ever what its server was at first, and refuses options: there the role's own hold.
+    if not pgbouncer:
         options["target_session_attrs"] = sessions
         options["options"] = " ".join(f"-c {name}={value}" for name, value in build_limits().items())
     if POOL:
@@ -64,7 +63,9 @@ def build_replicas(primary: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
     Raises ImproperlyConfigured where the ports do not match them.
     """
-    hosts, ports = config("DB_REPLICA_HOST"), config("DB_REPLICA_PORT", default=config("DB_PORT", "5432"))
+    behind = config("DB_PGBOUNCER", default=False, cast=bool)  # whose port is no server's
+    port = config("DB_DIRECT_PORT" if behind else "DB_PORT", default="5432")
+    hosts, ports = config("DB_REPLICA_HOST"), config("DB_REPLICA_PORT", default=port)
     try:
         places = list_places(hosts, ports)
     except ValueError:

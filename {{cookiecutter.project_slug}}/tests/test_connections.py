@@ -4,6 +4,7 @@ import importlib
 import itertools
 import os
 import re
+import sys
 
 import pytest
 from django.conf import settings
@@ -119,6 +120,47 @@ def test_role_decides_how_to_connect(load, role, variables, age, pooled):
     database = load("production", role, **variables)
     assert ("pool" in database["OPTIONS"]) is pooled
     assert database["CONN_MAX_AGE"] == age
+
+
+HOSTS = {"DB_HOST": "a.internal,b.internal", "DB_PORT": "5432,5433"}
+
+
+def test_the_primary_is_looked_for_among_hosts(load):
+    for role in ROLES:
+        alone, several = load("production", role)["OPTIONS"], load("production", role, **HOSTS)["OPTIONS"]
+        assert (alone["target_session_attrs"], several["target_session_attrs"]) == ("primary", "read-write")
+        assert ("pool" in several) is (role in {Role.WSGI, Role.ASGI})
+    assert "target_session_attrs" not in load("production", Role.WSGI, **HOSTS, DB_PGBOUNCER="true")["OPTIONS"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_host_of_replicas_is_a_database_but_for_tests(load, module):
+    replicas = {"DB_REPLICA_HOST": "b.internal,c.internal", "DB_REPLICA_PORT": "5433,5434"}
+    load(module, Role.WSGI, **replicas, DB_POOL="true")
+    databases = sys.modules[f"config.settings.{module}"].DATABASES
+    found = {using: (database["HOST"], database["PORT"]) for using, database in databases.items() if using != "default"}
+    expected = {"replica": ("b.internal", "5433"), "replica2": ("c.internal", "5434")}
+    assert found == ({} if module == "testing" else expected)
+    for using in found:
+        options = databases[using]["OPTIONS"]
+        assert options["target_session_attrs"] == "standby"
+        assert options["pool"]["timeout"] == 0.5
+        assert options.get("sslmode") == databases["default"]["OPTIONS"].get("sslmode")
+        assert databases[using]["ATOMIC_REQUESTS"] is False
+
+
+def test_replicas_behind_a_pgbouncer_are_reached_past_it(load):
+    direct = {"DB_PGBOUNCER": "true", "DB_PORT": "6432", "DB_DIRECT_PORT": "5433", "DB_REPLICA_HOST": "b.internal"}
+    load("base", Role.WSGI, **direct)
+    replica = sys.modules["config.settings.base"].DATABASES["replica"]
+    assert (replica["PORT"], replica["DISABLE_SERVER_SIDE_CURSORS"]) == ("5433", False)
+    assert "options" in replica["OPTIONS"]
+
+
+def test_ports_that_do_not_match_the_replicas_are_refused(load):
+    said = "DB_REPLICA_HOST is 'b,c' and DB_REPLICA_PORT '1,2,3': there must be one port, or one for each host."
+    with pytest.raises(ImproperlyConfigured, match=re.escape(said)):
+        load("base", Role.WSGI, DB_REPLICA_HOST="b,c", DB_REPLICA_PORT="1,2,3")
 
 
 @pytest.mark.parametrize("module", MODULES)
