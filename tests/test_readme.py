@@ -28,6 +28,7 @@ HTTPS = {"X-Forwarded-Proto": "https"}
 MAKE_TEST = "make test"  # the run that this test is part of
 MAKE_DRILL = "make drill"  # which test_recovery runs, from nothing
 WORKFLOW = "uv run pytest", "make lint"  # which test_shipping runs in a clone, on the embedded server
+KUBERNETES = "kubectl "  # nor a cluster; test_kubernetes runs what the pods would
 DOCKER = "docker compose"  # there is no engine here; test_shipping runs what the containers would
 
 # Servers, and the page that shows that they serve.
@@ -53,7 +54,7 @@ def commands(readme):
 
 def obey(command, folder, environment):
     """Run one documented command as a person would; return its folder afterwards."""
-    if DOCKER in command:
+    if DOCKER in command or command.startswith(KUBERNETES):
         return folder
     if command in SERVERS:
         url, headers = SERVERS[command]

@@ -14,9 +14,8 @@ from django.http import HttpRequest, HttpResponse
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from . import views
-from .database.causes import Cause
 from .database.diagnosis import Diagnosis, is_unavailable
-from .database.outage import AWAY, watch
+from .database.outage import PASSING, watch
 from .readiness import readiness
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -25,7 +24,7 @@ REQUEST_ID = "X-Request-ID"
 WELL_FORMED_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 SAFE = {"GET", "HEAD", "OPTIONS"}  # methods that change nothing, so that a request may be answered twice: RFC 9110
-PASSING = AWAY | {Cause.TERMINATED}
+TRIES = 3  # more of such a request, since a server that goes ends its sessions one after the other
 
 # Why the view of this request lost the database, each time that it did.
 _lost: ContextVar[list[Diagnosis]] = ContextVar("lost")
@@ -106,23 +105,25 @@ class DatabaseMiddleware:
             with connection.execute_wrapper(watch.attend):
                 response = self.get_response(request)
                 if diagnoses := _lost.get():
-                    response = self.repeat(request, response, diagnoses.pop())
+                    response = self.repeat(request, response, diagnoses)
                 return response
         finally:
             _lost.reset(lost)
             watch.leave(connection)
 
-    def repeat(self, request: HttpRequest, response: HttpResponse, lost: Diagnosis) -> HttpResponse:
+    def repeat(self, request: HttpRequest, response: HttpResponse, lost: list[Diagnosis]) -> HttpResponse:
         """Return the answer to a request that has lost the database; `response` says that there is none."""
         connection = connections[watch.using]
-        diagnosis: Diagnosis | None = lost
-        if request.method in SAFE and lost.cause in PASSING:
-            diagnosis = watch.admit(connection)
-            if diagnosis is None:
-                response = self.get_response(request)
-                diagnosis = next(iter(_lost.get()), None)
-        if diagnosis:
-            watch.refuse(connection, diagnosis)
+        for _ in range(TRIES if request.method in SAFE else 0):
+            if not lost or lost[-1].cause not in PASSING:
+                break
+            if diagnosis := watch.admit(connection):
+                lost.append(diagnosis)
+                break
+            lost.clear()
+            response = self.get_response(request)
+        if lost:
+            watch.refuse(connection, lost[-1])
         return response
 
     def process_view(

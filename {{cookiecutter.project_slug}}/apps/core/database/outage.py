@@ -41,7 +41,8 @@ AWAY = frozenset(
     }
 )
 
-SUSPICIOUS = AWAY | {Cause.POOL_EXHAUSTED, Cause.TERMINATED}
+PASSING = AWAY | {Cause.TERMINATED}  # for which requests wait
+SUSPICIOUS = PASSING | {Cause.POOL_EXHAUSTED}
 
 # Seconds.
 INTERVAL = 0.1  # between two questions while it is away
@@ -87,9 +88,9 @@ class Watch:
         Waits for a database that has gone no longer than DB_FAILOVER_WAIT ago: nothing of the request is lost yet.
         """
         begin = time.monotonic()
-        patience = self.read_patience()
+        patience = self.read_patience(connection)
         self.enter(connection)
-        while (diagnosis := self.connect(connection)) and diagnosis.cause in AWAY:
+        while (diagnosis := self.connect(connection)) and diagnosis.cause in PASSING:
             began = self.outage.began if self.outage else begin
             if time.monotonic() > began + patience:
                 break
@@ -117,9 +118,10 @@ class Watch:
                 with self.lock:
                     self.waiting.pop(connection, None)
 
-    def read_patience(self) -> float:
+    def read_patience(self, connection: BaseDatabaseWrapper) -> float:
         """Return the seconds for which a request waits; under ASGI, threads are made as they are needed."""
-        if process.role != process.Role.ASGI and len(self.waiting) >= server.threads * CROWD:
+        others = len(self.waiting.keys() - {connection})
+        if process.role != process.Role.ASGI and others >= server.threads * CROWD:
             return min(PATIENCE, float(settings.DB_FAILOVER_WAIT))
         return float(settings.DB_FAILOVER_WAIT)
 
