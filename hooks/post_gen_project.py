@@ -1,11 +1,47 @@
-"""Write `.env` with fresh secrets, and say what to do next."""
+"""Leave out what larger editions have, write `.env` with fresh secrets, and say what to do next."""
 
+import json
 import os
 import re
 import secrets
+import shutil
+import subprocess
 from pathlib import Path
 
-SECRETS = r"(?m)^(SECRET_KEY|METRICS_TOKEN|DB_(\w+_)?PASSWORD)=$"
+# Data between raw quotes, which no JSON can close: an answer is never part of the code.
+ANSWERS = r"""
+{{ cookiecutter | tojson }}
+"""
+
+# The smallest edition that has a path, with all that is below it where no other row says otherwise.
+PATHS = {
+    "essential": """
+        .cruft.json .dockerignore .env .env.example .github .gitignore .python-version .squawk.toml
+        Dockerfile Makefile README.md apps/__init__.py apps/core apps/protection apps/queries apps/roles apps/schema
+        apps/users compose.yaml config conftest.py docs/operations.md docs/settings.md manage.py pyproject.toml
+        templates tests
+    """,
+    "production": """
+        apps/backups apps/checklist apps/core/database/replication.py apps/insight apps/metrics deploy/grafana
+        deploy/prometheus deploy/systemd docs/disaster-recovery.md recovery
+    """,
+    "cluster": "apps/replicas compose.cluster.yaml deploy/cluster deploy/kubernetes docs/scaling.md",
+}
+
+SECRETS = r"(?m)^\w+_(KEY|PASSWORD|TOKEN)=$"
+
+
+def remove_larger_editions(edition):
+    """Remove what only larger editions have, and the folders that are empty then."""
+    names = list(PATHS)
+    for larger in names[names.index(edition) + 1 :]:
+        for path in map(Path, PATHS[larger].split()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            if path.parent != Path() and path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
 
 def write_environment(file):
@@ -20,10 +56,45 @@ def write_environment(file):
         environment.write(filled)
 
 
+def find_origin(repository):
+    """Return URL and commit of the template in a folder; empty ones where it is no clone and does not carry them."""
+
+    def git(*arguments):
+        command = "git", "-C", str(repository), *arguments
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    if (repository / ".git").exists() and shutil.which("git"):
+        return git("remote", "get-url", "origin") or str(repository), git("rev-parse", "HEAD")
+    file = repository / ".template-origin"
+    url, commit = file.read_text(encoding="utf-8").split() if file.is_file() else ("", "")
+    return url, "" if "$" in commit else commit
+
+
+def write_update_state(answers):
+    """Write what `cruft update` needs, unless cruft itself renders, which writes its own."""
+    if "_repo_dir" not in answers:
+        return
+    # As cookiecutter was told, and so relative to where it was started; this is the new project.
+    url, commit = find_origin(Path(os.environ.get("PWD", ""), answers["_repo_dir"]))
+    if not commit:
+        print("The commit of the template is not known: cruft cannot update this project.\n")
+        return
+    public = {name: answer for name, answer in answers.items() if not name.startswith("_")}
+    context = {"cookiecutter": {**public, "_template": url, "_commit": commit}}
+    state = {"template": url, "commit": commit, "checkout": None, "context": context, "directory": None}
+    # Fresh secrets would make each update a conflict.
+    text = json.dumps({**state, "skip": [".env"]}, indent=2, ensure_ascii=False)
+    Path(".cruft.json").write_text(text + "\n", encoding="utf-8")
+
+
 def main():
     """Finish the project in the current folder."""
     Path(__file__).unlink()  # a rendered copy, which cookiecutter leaves among the temporary files
+    answers = json.loads(ANSWERS)
+    remove_larger_editions(answers["edition"])
     write_environment(".env")
+    write_update_state(answers)
     folder = Path.cwd()
     print(f"Your project is in {folder}. Next:\n")
     print(f"  cd {folder.name}\n  uv run manage.py migrate\n  uv run manage.py runserver")

@@ -70,11 +70,10 @@ def cookiecut(template, folder, *arguments, before=(), **options):
     return run(*before, *command, "--output-dir", folder / "out", *arguments, cwd=folder, **options)
 
 
-def render(folder, **answers):
-    """Render the template into `folder / "out"` and return the project."""
-    config = configure(folder)
-    out = folder / "out"
-    return Path(cookiecutter(str(ROOT), no_input=True, extra_context=answers, output_dir=out, config_file=config))
+def render(folder, edition="cluster", **answers):
+    """Render the template, by default all of it, into `folder / "out"` and return the project."""
+    options = {"no_input": True, "output_dir": folder / "out", "config_file": configure(folder)}
+    return Path(cookiecutter(str(ROOT), extra_context={"edition": edition, **answers}, **options))
 
 
 def render_with_pages(folder):

@@ -86,7 +86,7 @@ SAID = {
     ),
     "no_standby": (
         "Database server at {host}:{port} is the primary, not a standby.",
-        "None if it took over; otherwise correct DB_REPLICA_HOST",
+        "Nothing to do after a failover. Otherwise correct the host of the replica",
     ),
     "configuration": (
         "The settings of database '{name}' cannot be used: {error}.",

@@ -6,12 +6,11 @@ import sys
 from typing import Any
 
 import certifi
-from django.core.exceptions import ImproperlyConfigured
 
 from apps.core.database.connection import check_pooled
-from apps.core.database.hosts import PooledConnection, list_places
+from apps.core.database.hosts import PooledConnection
+from apps.core.environment import config, count, seconds
 from config import process
-from config.environment import config, count, seconds
 from config.process import Role
 
 PGBOUNCER = config("DB_PGBOUNCER", default=False, cast=bool) and not (process.direct and config("DB_DIRECT_HOST"))
@@ -28,8 +27,6 @@ SESSIONS = config("DB_TARGET_SESSION_ATTRS", default="read-write" if SEVERAL els
 # Commands have one connection, and nobody to share it with. Of several hosts the pool finds the primary soonest.
 POOL = SERVES and config("DB_POOL", default=SEVERAL or process.role == Role.ASGI, cast=bool)
 MAX_AGE = 0 if POOL or process.role == Role.ASGI else 600  # seconds
-
-REPLICA_PATIENCE = 0.5  # seconds for a connection of a replica's pool
 
 
 def build_options(*, pgbouncer: bool, sessions: str = SESSIONS) -> dict[str, Any]:
@@ -55,31 +52,6 @@ def build_options(*, pgbouncer: bool, sessions: str = SESSIONS) -> dict[str, Any
     if POOL:
         options["pool"] = build_pool()
     return options | build_tls("")
-
-
-def build_replicas(primary: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """
-    Return an entry of DATABASES for each host of DB_REPLICA_HOST, as the primary's: "replica", "replica2", and so on.
-
-    Raises ImproperlyConfigured where the ports do not match them.
-    """
-    behind = config("DB_PGBOUNCER", default=False, cast=bool)  # whose port is no server's
-    port = config("DB_DIRECT_PORT" if behind else "DB_PORT", default="5432")
-    hosts, ports = config("DB_REPLICA_HOST"), config("DB_REPLICA_PORT", default=port)
-    try:
-        places = list_places(hosts, ports)
-    except ValueError:
-        raise ImproperlyConfigured(
-            f"DB_REPLICA_HOST is {hosts!r} and DB_REPLICA_PORT {ports!r}: there must be one port, or one for each host."
-        ) from None
-    options = build_options(pgbouncer=False, sessions="standby")
-    if POOL:  # another one answers sooner
-        options["pool"]["timeout"] = min(REPLICA_PATIENCE, options["pool"]["timeout"])
-    common = {**primary, "ATOMIC_REQUESTS": False, "DISABLE_SERVER_SIDE_CURSORS": False, "OPTIONS": options}
-    return {
-        f"replica{number if number > 1 else ''}": {**common, "HOST": host, "PORT": port}
-        for number, (host, port) in enumerate(places, start=1)
-    }
 
 
 def build_tls(sslmode: str) -> dict[str, str]:

@@ -18,10 +18,13 @@ class Role(StrEnum):
 
 # Commands that serve or tell about what serves, that change the schema, and that have to do with all of the data.
 ROLES = {
-    **dict.fromkeys(("check", "plan_connections", "production_checklist", "runserver", "serve"), Role.WSGI),
+    **dict.fromkeys(("check", "runserver", "serve"), Role.WSGI),
     **dict.fromkeys(("migrate", "prepare_database"), Role.MIGRATE),
-    **dict.fromkeys(("backup_database", "database_roles", "restore_database", "verify_backup"), Role.OWNER),
-    **dict.fromkeys(("flush", "reset_db", "reset_schema", "sqlflush", "test"), Role.OWNER),
+    **dict.fromkeys(("database_roles", "flush", "reset_db", "reset_schema", "sqlflush", "test"), Role.OWNER),
+    #: if cookiecutter.edition != "essential"
+    **dict.fromkeys(("backup_database", "restore_database", "verify_backup"), Role.OWNER),
+    "production_checklist": Role.WSGI,
+    #: endif
 }
 SERVERS = {Role.WSGI, Role.ASGI}
 OWNERS = {Role.MIGRATE, Role.OWNER}  # log in as DB_MIGRATE_USER, and go round a pgbouncer

@@ -24,7 +24,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
 from apps.core.database.embedded.programs import drop_root, find_binaries
-from config.environment import config
+from apps.core.environment import config
 
 from .home import move_in
 from .processes import DrillError, end, heed_signals, pause, run, running, wait_until

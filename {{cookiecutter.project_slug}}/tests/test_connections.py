@@ -4,7 +4,6 @@ import importlib
 import itertools
 import os
 import re
-import sys
 
 import pytest
 from django.conf import settings
@@ -134,36 +133,6 @@ def test_the_primary_is_looked_for_among_hosts(load):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_each_host_of_replicas_is_a_database_but_for_tests(load, module):
-    replicas = {"DB_REPLICA_HOST": "b.internal,c.internal", "DB_REPLICA_PORT": "5433,5434"}
-    load(module, Role.WSGI, **replicas, DB_POOL="true")
-    databases = sys.modules[f"config.settings.{module}"].DATABASES
-    found = {using: (database["HOST"], database["PORT"]) for using, database in databases.items() if using != "default"}
-    expected = {"replica": ("b.internal", "5433"), "replica2": ("c.internal", "5434")}
-    assert found == ({} if module == "testing" else expected)
-    for using in found:
-        options = databases[using]["OPTIONS"]
-        assert options["target_session_attrs"] == "standby"
-        assert options["pool"]["timeout"] == 0.5
-        assert options.get("sslmode") == databases["default"]["OPTIONS"].get("sslmode")
-        assert databases[using]["ATOMIC_REQUESTS"] is False
-
-
-def test_replicas_behind_a_pgbouncer_are_reached_past_it(load):
-    direct = {"DB_PGBOUNCER": "true", "DB_PORT": "6432", "DB_DIRECT_PORT": "5433", "DB_REPLICA_HOST": "b.internal"}
-    load("base", Role.WSGI, **direct)
-    replica = sys.modules["config.settings.base"].DATABASES["replica"]
-    assert (replica["PORT"], replica["DISABLE_SERVER_SIDE_CURSORS"]) == ("5433", False)
-    assert "options" in replica["OPTIONS"]
-
-
-def test_ports_that_do_not_match_the_replicas_are_refused(load):
-    said = "DB_REPLICA_HOST is 'b,c' and DB_REPLICA_PORT '1,2,3': there must be one port, or one for each host."
-    with pytest.raises(ImproperlyConfigured, match=re.escape(said)):
-        load("base", Role.WSGI, DB_REPLICA_HOST="b,c", DB_REPLICA_PORT="1,2,3")
-
-
-@pytest.mark.parametrize("module", MODULES)
 def test_owner_logs_in_where_all_of_the_data_is_meant(load, module):
     """Tests make a database and empty tables."""
     app = PRODUCTION["DB_USER"], PRODUCTION["DB_PASSWORD"]
@@ -224,7 +193,7 @@ def test_only_what_is_verified_names_authorities(load):
         (["manage.py", "shell"], (Role.COMMAND, "manage.py shell", False)),
         (["manage.py", "migrate", "users"], (Role.MIGRATE, "manage.py migrate", True)),
         (["manage.py", "check_database", "--direct"], (Role.COMMAND, "manage.py check_database", True)),
-        (["manage.py", "backup_database"], (Role.OWNER, "manage.py backup_database", True)),
+        (["manage.py", "flush"], (Role.OWNER, "manage.py flush", True)),
         (["manage.py", "runserver"], (Role.WSGI, "manage.py runserver", False)),
         (["manage.py", "serve", "--asgi"], (Role.ASGI, "manage.py serve", False)),
     ],
@@ -305,11 +274,6 @@ def test_a_time_that_is_none_is_named(load, value):
     sentence = f"DB_LOCK_TIMEOUT is {value!r}, but must be a number of seconds, 0 or more."
     with pytest.raises(ImproperlyConfigured, match=f"^{re.escape(sentence)}$"):
         load("development", Role.WSGI, DB_LOCK_TIMEOUT=value)
-
-
-def test_statements_that_no_log_knows_are_named(load):
-    with pytest.raises(ImproperlyConfigured, match=r"^DB_AUDIT is 'some', but must be none, ddl, mod or all\.$"):
-        load("development", Role.WSGI, DB_AUDIT="some")
 
 
 SHOW = """

@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import require_production_values
+from apps.core.environment import require_production_values
 
 PRODUCTION = {
     "SECRET_KEY": "j8Hq2-zT0w5vB7nX1cK9rL4mPfG6sD3aY-eUiOoQkWlE_tRyZx",
@@ -22,7 +22,6 @@ PRODUCTION = {
     "DB_HOST": "db.example.com",
     "DB_PORT": "5432",
     "DB_MIGRATE_USER": "",
-    "METRICS_TOKEN": "w8Rz4-read-figures-only",
 }
 
 

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.auth.password_validation import CommonPasswordValidator
 from django.core.checks import CheckMessage, Warning  # noqa: A004  Django's name
 
-from config.environment import KNOWN_PASSWORDS, secret
+from apps.core.environment import KNOWN_PASSWORDS, secret
 
 from .reading import Reading
 

@@ -6,9 +6,8 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Info, Warning  # noqa: A004  Django's name
 
-from config.environment import LOG_STATEMENT
-
 from .reading import Reading
+from .settings import LOG_STATEMENT
 
 # What log_statement may be, and the classes of pgaudit.log that hold as much.
 AUDITS: dict[str, set[str]] = {

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
-from config.environment import KNOWN_PASSWORDS
+from apps.core.environment import KNOWN_PASSWORDS
 
 STARS = "********************"
 
@@ -25,9 +25,9 @@ class SecretlessExceptionReporter(ExceptionReporter):
 
 def hide_secrets(text: SafeString) -> SafeString:
     """Return the text with stars for each secret of the settings, however it was quoted."""
-    named = {getattr(settings, name) for name in dir(settings) if name.startswith("DB_") and name.endswith("_PASSWORD")}
-    passwords = named.union(database["PASSWORD"] for database in settings.DATABASES.values()) - KNOWN_PASSWORDS
-    for secret in filter(None, (settings.SECRET_KEY, settings.HEALTH_TOKEN, settings.METRICS_TOKEN, *passwords)):
+    named = {getattr(settings, name) for name in dir(settings) if name.endswith(("_KEY", "_PASSWORD", "_TOKEN"))}
+    secrets = named.union(database["PASSWORD"] for database in settings.DATABASES.values()) - KNOWN_PASSWORDS
+    for secret in filter(None, secrets):
         for shown in (secret, repr(secret)[1:-1]):
             text = SafeString(text.replace(escape(shown), STARS).replace(shown, STARS))
     return text

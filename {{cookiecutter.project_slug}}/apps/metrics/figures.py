@@ -1,8 +1,8 @@
 """
 What is counted of requests, and the page that Prometheus reads.
 
-Under gunicorn each worker writes into a file of its own number, and any of them adds all files up; see config.server.
-A process that has no such folder counts for itself.
+Under gunicorn each worker writes into a file of its own number: see gunicorn_hooks. A process without the folder of
+these files counts for itself.
 """
 
 import os
@@ -10,16 +10,15 @@ import os
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from config import server
-
+from . import gunicorn_hooks
 from .database import DatabaseCollector
 
-FOLDER = server.find_figures()
+FOLDER = os.environ.get(gunicorn_hooks.FIGURES, "")
 
 if FOLDER:
     # By process id, the default, each worker that is replaced would leave a file behind. A server without the hooks
     # has given no numbers.
-    values.ValueClass = values.MultiProcessValue(lambda: server.number or os.getpid())  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(lambda: gunicorn_hooks.number or os.getpid())  # type: ignore[no-untyped-call]
 
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 

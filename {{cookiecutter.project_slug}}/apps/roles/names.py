@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS
 
-from config.environment import config
+from apps.core.environment import config
 
 LONGEST = 63  # bytes of a name in PostgreSQL, which cuts off the rest
 

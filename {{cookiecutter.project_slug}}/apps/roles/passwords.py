@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from psycopg import sql
 
-from config.environment import secret
+from apps.core.environment import secret
 
 from .account import Account
 from .names import Names

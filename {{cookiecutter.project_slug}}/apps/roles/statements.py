@@ -58,7 +58,7 @@ MEMBERSHIPS: LiteralString = """
 WITH wanted (granted, member, without) AS (VALUES
     ({owner}, {migrator}, NULL),
     ('pg_read_all_stats', {migrator}, 'migrate cannot show what the sessions do that hold it up'),
-    ('pg_signal_backend', {owner}, 'restore_database cannot end the connections of others'),
+    ('pg_signal_backend', {owner}, 'it cannot end the sessions of others'),
     ('pg_monitor', {monitor}, 'it sees no more than anybody')
 ),
 has AS (

@@ -5,13 +5,21 @@ from typing import Any
 
 from decouple import Csv
 
+from apps.core.environment import config, seconds, secret
 from config import process
-from config.connection import MAX_AGE, PGBOUNCER, SEVERAL, build_options, build_replicas
-from config.environment import config, count, seconds, secret, statements
+from config.connection import MAX_AGE, PGBOUNCER, SEVERAL, build_options
 from config.logs import TEXT
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
+#: if cookiecutter.edition != "essential"
+# Apps
+
+from apps.backups.settings import *
+from apps.checklist.settings import *
+from apps.metrics.settings import *
+
+#: endif
 # Core
 
 ALLOWED_HOSTS = config("ALLOWED_HOSTS", cast=Csv())
@@ -19,14 +27,6 @@ ALLOWED_HOSTS = config("ALLOWED_HOSTS", cast=Csv())
 ASGI_APPLICATION = "config.asgi.application"
 
 AUTH_USER_MODEL = "users.User"
-
-# Where `backup_database` puts backups, and how many it keeps of those that were the last of a day, a week, a month.
-BACKUP_FOLDER = Path(config("BACKUP_FOLDER", default=str(BASE_DIR / "backups")))
-BACKUP_KEEP = {
-    "daily": config("BACKUP_KEEP_DAILY", default=7, cast=count),
-    "weekly": config("BACKUP_KEEP_WEEKLY", default=4, cast=count),
-    "monthly": config("BACKUP_KEEP_MONTHLY", default=12, cast=count),
-}
 
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
@@ -48,18 +48,16 @@ DATABASES: dict[str, dict[str, Any]] = {
 
 DB_EMBEDDED = config("DB_EMBEDDED", default=False, cast=bool)
 
-if config("DB_REPLICA_HOST") and not DB_EMBEDDED:
-    DATABASES |= build_replicas(DATABASES["default"])
+#: if cookiecutter.edition == "cluster"
+from apps.replicas.settings import *
+from apps.replicas.settings import build_replicas
 
-DATABASE_ROUTERS = [
-    "apps.replicas.router.ReplicaRouter",
-]
+if not DB_EMBEDDED:
+    DATABASES |= build_replicas(DATABASES["default"], build_options(pgbouncer=False, sessions="standby"))
 
+#: endif
 # Seconds for which a request waits for a database that is away, since most come back: restarted, or on another host.
 DB_FAILOVER_WAIT = config("DB_FAILOVER_WAIT", default=10 if SEVERAL else 1, cast=seconds)
-
-# Seconds by which a replica may be behind the primary and still be read from.
-DB_REPLICA_MAX_LAG = config("DB_REPLICA_MAX_LAG", default=10, cast=seconds)
 
 # Whom commands log in as that change the schema or have to do with all of the data, and who makes databases and roles.
 # Nobody but DB_USER where these are empty; the embedded server has no other role.
@@ -77,12 +75,6 @@ if process.role in process.OWNERS:
 
 # Extensions that `prepare_database` makes.
 DB_EXTENSIONS = config("DB_EXTENSIONS", cast=Csv())
-
-# Which statements the server's log holds, so that it can be told who did what: as PostgreSQL's log_statement has it.
-DB_AUDIT = config("DB_AUDIT", default="ddl", cast=statements)
-
-# How many standbys follow the primary.
-DB_EXPECTED_REPLICAS = config("DB_EXPECTED_REPLICAS", default=0, cast=int)
 
 # Seconds from which on a query is slow, and logged.
 DB_SLOW_QUERY = config("DB_SLOW_QUERY", default=0.5, cast=seconds)
@@ -109,9 +101,6 @@ if DB_EMBEDDED:
         "PORT": "",
     }
 
-# The folder of pg_dump and pg_restore, where those of the server's version are not found.
-DB_PROGRAMS = config("DB_PROGRAMS")
-
 # The name of a production database that may be emptied, dropped or replaced all the same.
 DB_UNPROTECTED = config("DB_UNPROTECTED")
 
@@ -128,17 +117,20 @@ HEALTH_TOKEN = secret("HEALTH_TOKEN")
 
 INSTALLED_APPS = [
     "apps.core",
-    "apps.backups",
-    "apps.capacity",
-    "apps.checklist",
-    "apps.insight",
-    "apps.metrics",
     "apps.protection",
     "apps.queries",
-    "apps.replicas",
     "apps.roles",
     "apps.schema",
     "apps.users",
+    #: if cookiecutter.edition != "essential"
+    "apps.backups",
+    "apps.checklist",
+    "apps.insight",
+    "apps.metrics",
+    #: endif
+    #: if cookiecutter.edition == "cluster"
+    "apps.replicas",
+    #: endif
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -163,17 +155,18 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["console"], "level": config("LOG_LEVEL", default="INFO")},
 }
 
-# Whoever sends it as a bearer token may read /metrics; while it is empty, a private network may.
-METRICS_TOKEN = secret("METRICS_TOKEN")
-
 MIDDLEWARE = [
     # Before all others: load balancers ask by address, over plain HTTP, and while sessions cannot be read.
     "apps.core.middleware.HealthMiddleware",
+    #: if cookiecutter.edition != "essential"
     "apps.metrics.middleware.MetricsMiddleware",
+    #: endif
     "apps.core.middleware.RequestMiddleware",
     "apps.queries.middleware.QueriesMiddleware",
+    #: if cookiecutter.edition == "cluster"
     # Before sessions, whose rows are written and read as well.
     "apps.replicas.middleware.ReplicaMiddleware",
+    #: endif
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -184,10 +177,6 @@ MIDDLEWARE = [
     # Next to the views, whose database it watches.
     "apps.core.middleware.DatabaseMiddleware",
 ]
-
-# Where traces are sent by OTLP over HTTP, such as http://localhost:4318, and by which name; nowhere if empty.
-OTEL_ENDPOINT = config("OTEL_EXPORTER_OTLP_ENDPOINT")
-OTEL_SERVICE_NAME = config("OTEL_SERVICE_NAME", default="django")
 
 # What becomes of a query that one line of code repeats for each of many objects: nothing, "warn" or "raise".
 REPEATED_QUERIES = ""

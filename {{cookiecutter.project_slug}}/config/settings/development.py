@@ -1,6 +1,6 @@
 """A developer's machine: everything visible, nothing remembered between requests."""
 
-from config.environment import config
+from apps.core.environment import config
 
 from .base import *  # noqa: F403  a settings module is its base and its differences
 from .base import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE, SECRET_KEY

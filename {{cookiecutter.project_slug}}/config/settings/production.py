@@ -1,7 +1,7 @@
 """Production: no insecure default, whatever is missing is refused by name."""
 
+from apps.core.environment import config, require_production_values
 from config.connection import build_tls
-from config.environment import config, require_production_values
 from config.logs import JSON
 
 from .base import *  # noqa: F403  a settings module is its base and its differences

@@ -138,7 +138,7 @@ TABLE: Mapping[Cause, Row] = {
     ),
     Cause.NO_STANDBY: Row(
         "Database server at {host}:{port} is the primary, not a standby.",
-        "None if it took over; otherwise correct DB_REPLICA_HOST",
+        "Nothing to do after a failover. Otherwise correct the host of the replica",
         True,
         text=r"server is not in hot standby mode",
     ),

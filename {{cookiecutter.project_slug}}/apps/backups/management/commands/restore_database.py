@@ -12,7 +12,7 @@ from apps.backups.neighbours import Purpose, hold, maintain
 from apps.backups.replacement import Replacement
 from apps.backups.report import Report
 from apps.core.database.environment import refuse_production
-from config.environment import count
+from apps.core.environment import count
 
 JOBS = 2
 

@@ -16,7 +16,7 @@ from apps.backups.models import Backup
 from apps.backups.neighbours import Purpose, hold, maintain
 from apps.backups.replacement import Replacement
 from apps.backups.report import Report
-from config.environment import count
+from apps.core.environment import count
 
 from .restore_database import JOBS
 

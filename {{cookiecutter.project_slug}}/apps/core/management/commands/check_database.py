@@ -11,8 +11,8 @@ from django.db import connections
 from apps.core.database.causes import Cause
 from apps.core.database.health import TIMEOUT
 from apps.core.database.startup import RETRY_INTERVAL, DatabaseReadyCheck, describe, is_fault, wait_for_database
+from apps.core.environment import seconds
 from config import process
-from config.environment import seconds
 
 __all__ = ["Command", "DatabaseReadyCheck"]
 

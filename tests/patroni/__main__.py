@@ -11,7 +11,7 @@ import time
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import config
+from apps.core.environment import config
 
 from .cluster import Cluster
 from .failover import HOME, say

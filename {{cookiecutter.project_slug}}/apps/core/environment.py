@@ -20,9 +20,6 @@ REQUIRED_IN_PRODUCTION = (
 # The default of `base` and the example of the documentation.
 KNOWN_PASSWORDS = {"postgres", "your_secure_password"}
 
-# What PostgreSQL's log_statement may be, each with all of the one before it.
-LOG_STATEMENT = ("none", "ddl", "mod", "all")
-
 # What `check --deploy` asks of a key (security.W009).
 SECRET_KEY_LENGTH = 50
 SECRET_KEY_LETTERS = 5
@@ -44,19 +41,11 @@ def count(value: str | int) -> int:
     return number
 
 
-def statements(value: str) -> str:
-    """Return which statements a log holds, for `config` to cast with; raises ValueError for what is no such word."""
-    if value not in LOG_STATEMENT:
-        raise ValueError(value)
-    return value
-
-
 EXPECTATIONS: dict[object, str] = {
     bool: "a truth value (true or false)",
     int: "a whole number",
     count: "a whole number, 1 or more",
     seconds: "a number of seconds, 0 or more",
-    statements: "none, ddl, mod or all",
 }
 
 
