@@ -51,8 +51,9 @@ def list_checks(raw) -> dict[str, Timed]:
 def list_connects() -> dict[str, Timed]:
     """Return what connects, asks and closes."""
     import psycopg
-    from apps.core.database import DatabaseHealthCheck
     from django.db import connection
+
+    from apps.core.database import DatabaseHealthCheck
 
     parameters = connection.get_connection_params()
     check = DatabaseHealthCheck()
@@ -70,13 +71,14 @@ def list_connects() -> dict[str, Timed]:
 
 def list_views() -> dict[str, Timed]:
     """Return requests to the ready view and to those of other packages, each bare of middleware but its own."""
-    from apps.core.readiness import readiness
     from django.conf import settings
     from django.http import HttpResponse
     from django.test import Client
     from django.urls import include, path, set_urlconf
     from django_alive import views as alive
     from health_check.views import HealthCheckView
+
+    from apps.core.readiness import readiness
 
     class Addresses:
         urlpatterns = [

@@ -1,8 +1,8 @@
 """
 Render the template, migrate on the embedded PostgreSQL and fetch the start page, with the time that each step takes.
 
-`make demo` runs it, with the path of uv. The project stays in `demo/`, which git ignores; another run renders over it
-and keeps its `.env` and its data.
+`make demo` runs it, with the path of uv and the edition. The project stays in `demo/`, which git ignores; another run
+renders over it and keeps its `.env` and its data.
 """
 
 import os
@@ -37,7 +37,7 @@ def main() -> None:
     begin = time.monotonic()
     with Step("render"):
         options = "--no-input", "--overwrite-if-exists", "--config-file", memory, "--output-dir", DEMO
-        run(*cookiecutter, ROOT, *options, folder=DEMO)
+        run(*cookiecutter, ROOT, *options, f"edition={sys.argv[2]}", folder=DEMO)
     with Step("install"):
         run(uv, "sync", folder=PROJECT)
     with Step("migrate"):

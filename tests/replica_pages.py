@@ -4,13 +4,14 @@ import os
 import random
 import time
 
-from apps.replicas.choice import using_primary, using_replica
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.db import models, transaction
 from django.http import HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+
+from apps.replicas.choice import using_primary, using_replica
 
 
 class Port(models.Func):

@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 
 import psycopg
-from apps.core.database.embedded.programs import drop_root
 from recovery.drill import Drill, find_programs
 from recovery.processes import DrillError, end, pause, run
 from recovery.proof import compare, read_contents
 from recovery.server import SUPERUSER
+
+from apps.core.database.embedded.programs import drop_root
 
 COMMANDS = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -143,8 +143,9 @@ def import_checked(databases):
     if not settings.configured:
         settings.configure(DATABASES=databases, INSTALLED_APPS=[], LOGGING_CONFIG=None)
         django.setup()
-    from apps.core.database import causes, diagnosis, health  # noqa: PLC0415
     from django.db import connections  # noqa: PLC0415
+
+    from apps.core.database import causes, diagnosis, health  # noqa: PLC0415
 
     return SimpleNamespace(connections=connections, causes=causes, diagnosis=diagnosis, health=health)
 

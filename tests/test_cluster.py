@@ -1,8 +1,9 @@
-"""`make cluster` and `make failover`, run as a user runs them, and the same cluster in containers."""
+"""Three servers under Patroni with the project connected to them, a failover, and the same cluster in containers."""
 
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +17,22 @@ import yaml
 from conftest import TEMPLATE, fetch, free_port, manage, render, run, wait_until
 from test_shipping import PROGRAMS, let_through, parse, tool
 
-READY = "connect any other process to it"
+CLUSTER = sys.executable, "-m", "cluster"
+FAILOVER = sys.executable, "-m", "cluster.failover"
 FILES = "--file", "compose.yaml", "--file", "compose.cluster.yaml"
 CONFIGURATION = TEMPLATE / "deploy" / "cluster"
 
 
+def render_with_cluster(folder):
+    """Render a project with the package `cluster` in it, which runs the servers beside it."""
+    project = render(folder)
+    shutil.copytree(Path(__file__).parent / "patroni", project / "cluster")
+    return project
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    return render(tmp_path_factory.mktemp("cluster"))
+    return render_with_cluster(tmp_path_factory.mktemp("cluster"))
 
 
 @contextlib.contextmanager
@@ -60,7 +69,7 @@ def wait_for(text, output):
 @pytest.fixture(scope="module")
 def killed(project):
     """What a cluster leaves that is killed as it starts."""
-    with started(sys.executable, "-m", "cluster", project=project, PORT=str(free_port())) as (process, _):
+    with started(*CLUSTER, project=project, PORT=str(free_port())) as (process, _):
         wait_until(lambda: any(map(is_postgres, living(project))), 120)
         process.kill()
         wait_until(lambda: not living(project), 60)
@@ -122,7 +131,7 @@ class Running:
 def cluster(project, killed):
     """One that runs where another was killed."""
     port = free_port()
-    with started("make", "cluster", project=project, PORT=str(port)) as (_, output):
+    with started(*CLUSTER, project=project, PORT=str(port)) as (_, output):
         wait_for("Quit the server", output)
         yield Running(project, port, output)
     said = output.read_text()
@@ -134,7 +143,7 @@ def cluster(project, killed):
 
 def test_primary_that_is_killed_is_replaced_and_no_write_is_lost(cluster):
     assert cluster.is_ready()
-    done = run("make", "--silent", "failover", cwd=cluster.project)
+    done = run(*FAILOVER, cwd=cluster.project)
     first, *rest = done.stdout.splitlines()
     old = re.fullmatch(r"(\w+ \(port \d+\)) is the primary\. Its PostgreSQL is killed\.", first)[1]
     new = re.fullmatch(r" *\d+\.\d\d s  (\w+ \(port \d+\)) is the primary", rest[0])[1]
@@ -147,7 +156,7 @@ def test_primary_that_is_killed_is_replaced_and_no_write_is_lost(cluster):
 
 def test_lost_write_is_an_error(cluster):
     """While the primary hands over, and somebody takes a write away."""
-    with started("make", "--silent", "switchover", project=cluster.project) as (process, output):
+    with started(*FAILOVER, "--switchover", project=cluster.project) as (process, output):
         with cluster.connect() as connection:
             wait_until(lambda: has_ledger(connection), 60)
             wait_until(lambda: connection.execute("DELETE FROM cluster_ledger WHERE number = 2").rowcount, 60)
@@ -214,7 +223,7 @@ def test_servers_run_as_another_user_than_root(cluster):
 
 
 def test_second_cluster_is_refused(cluster):
-    done = run(sys.executable, "-m", "cluster", cwd=cluster.project, check=False, PORT=str(free_port()))
+    done = run(*CLUSTER, cwd=cluster.project, check=False, PORT=str(free_port()))
     assert done.returncode == 1
     where = cluster.project / ".cluster"
     assert done.stderr == f"The cluster in {where} runs, or is about to end: end it, or wait a moment.\n"
@@ -235,12 +244,12 @@ def refuse(project, module="cluster", **environment):
 
 @pytest.fixture
 def idle(tmp_path):
-    """A project that has no cluster."""
-    return render(tmp_path)
+    """A project whose cluster does not run."""
+    return render_with_cluster(tmp_path)
 
 
 def test_failover_without_a_cluster_is_refused(idle):
-    expected = "No cluster runs: start one by `make cluster` in another terminal."
+    expected = "No cluster runs: start one by `python -m cluster` in another terminal."
     assert refuse(idle, "cluster.failover") == expected
 
 
@@ -321,6 +330,7 @@ def test_image_of_a_node_gets_patroni_from_the_lock_file(cluster, project, tmp_p
     ignored = (CONFIGURATION / "Dockerfile.dockerignore").read_text()
     context = tmp_path / "context"
     context.mkdir()
+    run("uv", "lock", cwd=project)
     for name in ("pyproject.toml", "uv.lock", "README.md", "deploy/cluster/patroni.yaml"):
         (context / name).parent.mkdir(parents=True, exist_ok=True)
         (context / name).write_bytes((project / name).read_bytes())

@@ -1,7 +1,7 @@
 """
 A cluster to try things on: three PostgreSQL servers under Patroni, and the project that is connected to them.
 
-`make cluster` runs it until Ctrl-C, after which nothing is left.
+`python -m cluster` runs it until Ctrl-C, after which nothing is left.
 """
 
 import os
@@ -34,7 +34,7 @@ def serve(cluster: Cluster, port: int) -> None:
     say(f"{time.monotonic() - begin:6.2f} s  the database is prepared")
     say("\nThese lines in .env, or in the environment, connect any other process to it:\n")
     say("\n".join(f"{name}={value}" for name, value in cluster.environment().items()))
-    say("\n`make failover` in another terminal shows what happens when the primary is lost; Ctrl-C ends all of it.\n")
+    say("\n`python -m cluster.failover` in another terminal loses the primary; Ctrl-C ends all of it.\n")
     watch(environment, port)
 
 

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import socket
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,9 +50,7 @@ class Cluster:
     def __enter__(self) -> Self:
         """Start all of it; it is ready once `wait_until_healthy` returns."""
         if find_spec("patroni") is None:
-            raise ClusterError("Patroni is not installed: run `make cluster`.")
-        if sys.platform != "linux":
-            raise ClusterError("A cluster by `make cluster` needs Linux: compose.cluster.yaml runs one in containers.")
+            raise ClusterError("Patroni is not installed.")
         find_etcd()
         self.prepare()
         try:
@@ -225,7 +222,7 @@ def find_cluster(folder: Path) -> Cluster:
         if lock is None:
             return Cluster(folder, state["ports"])
         os.close(lock)
-    raise ClusterError("No cluster runs: start one by `make cluster` in another terminal.")
+    raise ClusterError("No cluster runs: start one by `python -m cluster` in another terminal.")
 
 
 def clear(folder: Path) -> None:

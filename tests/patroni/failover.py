@@ -1,8 +1,8 @@
 """
 A failover, tried: the primary of the running cluster is lost while the project writes.
 
-`make failover` runs it beside `make cluster`. Whatever comes out wrong ends it with a sentence and code 1: above all a
-write that was acknowledged and is not there.
+`python -m cluster.failover` runs it beside `python -m cluster`. Any fault ends it with a sentence and code 1: above all
+a write that was acknowledged and is not there.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def say(line: str) -> None:
 
 def main() -> None:
     """Run the failover; the exit code says what came of it."""
-    parser = argparse.ArgumentParser(prog="make failover", description="Tries a failover of the running cluster.")
+    parser = argparse.ArgumentParser(prog="cluster.failover", description="Tries a failover of the running cluster.")
     parser.add_argument("--switchover", action="store_true", help="a planned one, as before work on the primary")
     planned = parser.parse_args().switchover
     heed_signals()

@@ -61,7 +61,7 @@ class Node:
             login = base64.b64encode(f"{REST_USER}:{password}".encode()).decode()
             request.add_header("Authorization", f"Basic {login}")
         try:
-            with urllib.request.urlopen(request, timeout=30 if words else TIMEOUT) as answer:  # noqa: S310  of this machine
+            with urllib.request.urlopen(request, timeout=30 if words else TIMEOUT) as answer:
                 return answer.status, read_json(answer.read())
         except urllib.error.HTTPError as error:
             with error:

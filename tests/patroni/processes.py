@@ -57,7 +57,7 @@ def start(
     It has a session of its own, since Ctrl-C is the command's to handle. `user` is what makes it run as somebody else.
     """
     with log.open("ab") if log else contextlib.nullcontext() as output:
-        return subprocess.Popen(  # noqa: S603  the cluster's own programs
+        return subprocess.Popen(
             [*(user or ["setpriv"]), "--pdeathsig=TERM", *map(str, line)],
             env=environment,
             stdin=subprocess.DEVNULL,
