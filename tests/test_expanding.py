@@ -1,4 +1,4 @@
-"""The README's way to rename a column, carried out under writes of the code of before and the new code at once."""
+"""The way to rename a column in the README of `schema`, carried out under writes of the former and the new code."""
 
 import contextlib
 import json
@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import TEMPLATE, manage, render, running, wait_until
 
-TITLE = "### Expand and contract"
-SECTION = (TEMPLATE / "README.md").read_text().partition(f"{TITLE}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
+TITLE = "## Expand and contract"
+DOCUMENT = TEMPLATE / "apps" / "schema" / "README.md"
+SECTION = DOCUMENT.read_text().partition(f"{TITLE}\n")[2].partition("\n## ")[0]
 BLOCKS = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE))
 DEPLOYS = {"expand": ("0002", "0003"), "switch": ("0004",), "contract": ("0005",)}
 

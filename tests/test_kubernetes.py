@@ -297,7 +297,7 @@ def test_secrets_are_mapped_one_by_one(container):
 
 def test_command_that_makes_the_secret_names_what_is_mapped():
     """It stands above the kustomization, and may be shown elsewhere."""
-    files = FOLDER / "kustomization.yaml", TEMPLATE / "README.md"
+    files = FOLDER / "kustomization.yaml", FOLDER / "README.md"
     shown = [set(names.split()) for file in files for names in re.findall(r"for name in ([A-Z_ ]+);", file.read_text())]
     mapped = {key for each in CONTAINERS.values() for name, key in list_secrets(each).values() if name == "backend"}
     assert shown[0] == mapped

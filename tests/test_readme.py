@@ -1,4 +1,4 @@
-"""Every command of both READMEs does what they say, in their order."""
+"""Every command of the documents does what they say, in their order."""
 
 import os
 import pty
@@ -28,6 +28,7 @@ HTTPS = {"X-Forwarded-Proto": "https"}
 MAKE_TEST = "make test"  # the run that this test is part of
 MAKE_DRILL = "make drill"  # which test_recovery runs, from nothing
 WORKFLOW = "uv run pytest", "make lint"  # which test_shipping runs in a clone, on the embedded server
+CRUFT = "uvx cruft "  # which fetches the template; its own test updates projects from a local one
 KUBERNETES = "kubectl "  # nor a cluster; test_kubernetes runs what the pods would
 DOCKER = "docker compose"  # there is no engine here; test_shipping runs what the containers would
 
@@ -46,15 +47,15 @@ PREPARE = "uv run manage.py prepare_database"
 CREATE_SUPERUSER = "uv run manage.py createsuperuser"
 
 
-def commands(readme):
-    """Return the commands of a README: those after "$" and those in a table's column "run"."""
-    text = readme.read_text()
+def commands(document):
+    """Return the commands of a document: those after "$" and those in a table's column "run"."""
+    text = document.read_text()
     return [typed or cell for typed, cell in re.findall(r"(?m)^(?:\$ (.+)|\| [^|`]+ \| `([^`]+)` \|)$", text)]
 
 
 def obey(command, folder, environment):
     """Run one documented command as a person would; return its folder afterwards."""
-    if DOCKER in command or command.startswith(KUBERNETES):
+    if DOCKER in command or command.startswith((CRUFT, KUBERNETES)):
         return folder
     if command in SERVERS:
         url, headers = SERVERS[command]
@@ -156,20 +157,29 @@ def secured(tmp_path):
             yield server, tmp_path / "authority.crt"
 
 
-def test_every_command_of_the_rendered_readme(tmp_path, secured):
+def list_documents(project):
+    """Return the README, then those of the apps, then the others; test_recovery runs docs/disaster-recovery.md."""
+    globs = "README.md", "apps/*/README.md", "deploy/**/README.md", "docs/operations.md"
+    return [file for glob in globs for file in sorted(project.glob(glob))]
+
+
+def test_every_command_of_the_rendered_documents(tmp_path, secured):
     server, authority = secured
     cookiecut(ROOT, tmp_path)
     project = tmp_path / "out" / "backend"
-    documented = commands(project / "README.md")
-    assert len(documented) > 20
-    documented = [command for command in documented if command not in WORKFLOW]
+    documented = {document: commands(document) for document in list_documents(project)}
+    assert sum(map(len, documented.values())) > 20
     administrator = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "owner", "PGPASSWORD": PASSWORD}
-    environment = {"PATH": f"{server.binaries}{os.pathsep}{os.environ['PATH']}", **administrator}
-    for command in documented:
-        if command == PREPARE and "DB_SSLROOTCERT" not in environment:  # the first time, as it is for the first start
-            own_server(project, server)
-            environment["DB_SSLROOTCERT"] = str(authority)
-        obey(command, project, environment)
+    shared = {"PATH": f"{server.binaries}{os.pathsep}{os.environ['PATH']}", **administrator}
+    for listed in documented.values():
+        environment = dict(shared)  # a document may export more, for its own commands
+        for command in listed:
+            if command in WORKFLOW:
+                continue
+            if command == PREPARE and "DB_SSLROOTCERT" not in shared:  # the first time, as it is for the first start
+                own_server(project, server)
+                shared["DB_SSLROOTCERT"] = environment["DB_SSLROOTCERT"] = str(authority)
+            obey(command, project, environment)
 
 
 def own_server(project, server):

@@ -267,7 +267,7 @@ def test_names_of_the_document_exist(project):
         return {name for text in texts for name in re.findall(pattern, text, re.MULTILINE)}
 
     known = {
-        "variable": find(r"^(?:# )?([A-Z_]+)=", ".env.example"),
+        "variable": find(r"^\| `([A-Z_]+)` \|", "docs/settings.md"),
         "check": find(r'id="(\w+\.[EW]\d+)"', "apps/**/*.py"),
         "figure": find(r'"((?:database|django)_\w+)"', "apps/metrics/*.py"),
         "alert": find(r"alert: (\w+)", "deploy/prometheus/alerts.yaml"),
