@@ -56,19 +56,16 @@ def write_environment(file):
         environment.write(filled)
 
 
+def git(folder, *arguments):
+    """Return what git prints, nothing where it fails."""
+    return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+
 def find_origin(repository):
-    """Return URL and commit of the template in a folder; empty ones where it is no clone and does not carry them."""
-
-    def git(*arguments):
-        command = "git", "-C", str(repository), *arguments
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    if (repository / ".git").exists() and shutil.which("git"):
-        return git("remote", "get-url", "origin") or str(repository), git("rev-parse", "HEAD")
-    file = repository / ".template-origin"
-    url, commit = file.read_text(encoding="utf-8").split() if file.is_file() else ("", "")
-    return url, "" if "$" in commit else commit
+    """Return URL and commit of the template in a folder; an archive or a wheel carries both in a file."""
+    if (repository / ".git").exists():
+        return git(repository, "remote", "get-url", "origin") or str(repository), git(repository, "rev-parse", "HEAD")
+    return (repository / ".template-origin").read_text(encoding="utf-8").split()
 
 
 def write_update_state(answers):
@@ -77,15 +74,15 @@ def write_update_state(answers):
         return
     # As cookiecutter was told, and so relative to where it was started; this is the new project.
     url, commit = find_origin(Path(os.environ.get("PWD", ""), answers["_repo_dir"]))
-    if not commit:
+    if not commit.isalnum():  # neither in a clone nor in what git has archived
         print("The commit of the template is not known: cruft cannot update this project.\n")
         return
     public = {name: answer for name, answer in answers.items() if not name.startswith("_")}
     context = {"cookiecutter": {**public, "_template": url, "_commit": commit}}
-    state = {"template": url, "commit": commit, "checkout": None, "context": context, "directory": None}
-    # Fresh secrets would make each update a conflict.
-    text = json.dumps({**state, "skip": [".env"]}, indent=2, ensure_ascii=False)
-    Path(".cruft.json").write_text(text + "\n", encoding="utf-8")
+    # Fresh secrets in .env would make each update a conflict.
+    state = {"template": url, "commit": commit, "context": context, "skip": [".env"]}
+    text = json.dumps({**state, "checkout": None, "directory": None}, indent=2) + "\n"
+    Path(".cruft.json").write_text(text, encoding="utf-8")
 
 
 def main():
@@ -96,8 +93,8 @@ def main():
     write_environment(".env")
     write_update_state(answers)
     folder = Path.cwd()
-    print(f"Your project is in {folder}. Next:\n")
-    print(f"  cd {folder.name}\n  uv run manage.py migrate\n  uv run manage.py runserver")
+    print(f"Your project is in {folder}. Next:\n\n  cd {folder.name}")
+    print("  uv run manage.py migrate\n  uv run manage.py runserver")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,16 @@
 """docs/scaling.md: its examples run, its names exist, and its arithmetic is that of processes which run."""
 
-import json
 import re
 import sys
 import threading
 from collections import Counter
 
 import pytest
-from conftest import TEMPLATE, fetch, free_port, manage, render_with_pages, running, wait_until
+from conftest import TEMPLATE, fetch, free_port, manage, render, render_with_pages, running, wait_until
 from load import burst
 
 DOCUMENT = (TEMPLATE / "docs" / "scaling.md").read_text()
 BLOCKS = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE))
-COMMANDS = re.findall(r"^\$ uv run manage\.py (.+)$", DOCUMENT, re.MULTILINE)
 APPS = "events", "orders"
 DISTRIBUTE = "apps/orders/migrations/0002_distribute.py"  # after what makemigrations makes
 OTHERS = {
@@ -79,18 +77,6 @@ except IntegrityError as error:
     assert "orders_order_number" in str(error)
 else:
     raise AssertionError("a number twice")
-"""
-
-CALL = """
-from django.core.management import CommandError, call_command
-
-for command in COMMANDS:
-    try:
-        call_command(*command.split())
-        code = 0
-    except CommandError as error:
-        code = error.returncode
-    print(f"ended with {code}")
 """
 
 # What is no Citus but notes what it is asked for, and refuses as Citus does a unique index without the column.
@@ -194,15 +180,23 @@ class Sessions:
                 self.most |= Counter(dict(connection.execute(self.QUESTION, [self.database]).fetchall()))
 
 
-def plan(project, *options, **environment):
-    """Return the sessions of the primary, as planned."""
-    done = manage(project, "plan_connections", "--format=json", "--surge=0", *options, **environment)
-    return json.loads(done.stdout)["servers"]["primary"]["sessions"]
+def read_sum(project):
+    """Return the rows of the sum of sessions in docs/operations.md, and what it says they make."""
+    found = re.findall(r"(?m)^\| (.+) \| .+ \| (\d+) \|$", (project / "docs" / "operations.md").read_text())
+    *rows, (_, total) = [(text, int(number)) for text, number in found]
+    return dict(rows), total
 
 
 @pytest.fixture(scope="module")
-def planned(project, environment):
-    return plan(project, **environment)
+def planned(project):
+    return read_sum(project)[0]
+
+
+@pytest.mark.parametrize("edition", ["essential", "cluster"])
+def test_sum_of_the_document_is_right(tmp_path, edition):
+    rows, total = read_sum(render(tmp_path, edition))
+    assert len(rows) > 6
+    assert sum(rows.values()) == total
 
 
 @pytest.mark.parametrize("way", [{}, {"DB_POOL": "true", "DB_POOL_MAX_SIZE": "2"}], ids=["threads", "pool"])
@@ -211,8 +205,7 @@ def test_web_has_as_many_sessions_as_planned(project, server, environment, way):
     values = environment | way | {"WEB_CONCURRENCY": "2", "WEB_THREADS": "3", "PORT": str(port)}
     production = {"ALLOWED_HOSTS": "127.0.0.1", "DB_SSLMODE": "disable", "SECURE_SSL_REDIRECT": "false"}
     production |= {"DJANGO_SETTINGS_MODULE": "loaded", "PYTHONPATH": str(project.parents[1])}
-    planned = plan(project, **values)
-    assert planned["web"] == (4 if way else 6)
+    web, probes = 2 * (2 if way else 3), 2  # of the document: workers times connections, and one each
     with (
         running(sys.executable, "manage.py", "serve", cwd=project, **values, **production) as (_, log),
         Sessions(server, "scaling") as most,
@@ -220,8 +213,7 @@ def test_web_has_as_many_sessions_as_planned(project, server, environment, way):
         assert fetch(f"http://127.0.0.1:{port}/static/", 60)[0] == 200, log.read_text()
         answers = burst(port, "slow/0.4", clients=16, each=1)
     assert answers.statuses() == {200: 16}
-    watching = planned["each worker, whether the database is there"]
-    assert planned["web"] <= most["wsgi"] <= planned["web"] + watching
+    assert web <= most["wsgi"] <= web + probes
 
 
 def test_backup_has_as_many_sessions_as_planned_and_holds_the_partitions(
@@ -229,7 +221,7 @@ def test_backup_has_as_many_sessions_as_planned_and_holds_the_partitions(
 ):
     with Sessions(server, "scaling") as most:
         manage(project, "backup_database", "--folder", tmp_path, **environment)
-    assert sum(most.values()) == find_planned(planned, "backup_database")
+    assert sum(most.values()) == planned["a dump"] + find_planned(planned, "`backup_database`")
     (dump,) = tmp_path.glob("*.dump")
     manage(project, "verify_backup", dump, **environment)
 
@@ -244,18 +236,11 @@ def test_migrate_that_waits_for_a_lock_has_as_many_sessions_as_planned(project, 
         holder.execute("CREATE TABLE users_user ()")
         with running(sys.executable, "manage.py", "migrate", cwd=project, **environment) as (_, log):
             wait_until(lambda: "Waiting for a lock" in log.read_text(), 30)
-    assert most["manage.py migrate"] == find_planned(planned, "migrate")
+    assert most["manage.py migrate"] == find_planned(planned, "`migrate`")
 
 
 def find_planned(planned, command):
     return next(count for text, count in planned.items() if text.startswith(command))
-
-
-def test_commands_of_the_document_plan_without_a_database(project):
-    values = {"DB_EMBEDDED": "false", "DB_PORT": "1", "WEB_CONCURRENCY": "4"}
-    done = manage(project, "shell", "--verbosity=0", "--command", f"COMMANDS = {COMMANDS}\n{CALL}", **values)
-    assert re.findall(r"^ended with (\d)", done.stdout, re.MULTILINE) == ["1", "1", "0", "1"]
-    assert done.stdout.count("No database tells its max_connections") == 3  # the last says what there is
 
 
 def test_names_of_the_document_exist(project):

@@ -46,7 +46,7 @@ def update(project, *options):
     run(*ISOLATED, *cruft, cwd=project, **IDENTITY)
     tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=project).stdout
     names = [name for name in sorted({*tracked.split("\0")[:-1]}) if (project / name).is_file()]
-    return [name for name in names if name.endswith(".rej") or "<<<<<<<" in (project / name).read_text()]
+    return [name for name in names if name.endswith(".rej") or "\n<<<<<<< " in (project / name).read_text()]
 
 
 def grow(project, edition):
