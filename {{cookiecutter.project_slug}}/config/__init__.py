@@ -1,3 +1,3 @@
 """The project's configuration."""
 
-TEMPLATE_VERSION = "0.1.0"  # of the template that this project was made from
+TEMPLATE_VERSION = "0.2.0"  # of the template that this project was made from
