@@ -27,7 +27,7 @@ def clone(tmp_path_factory):
 def program(clone, tmp_path_factory):
     """The console script of the wheel that the release workflow's own step builds, installed as `uvx` does it."""
     run(*read_build_step().split(), cwd=clone)
-    (wheel,) = (clone / "dist").iterdir()
+    (wheel,) = (clone / "dist").glob("*.whl")
     environment = tmp_path_factory.mktemp("installed") / "venv"
     run("uv", "venv", "--quiet", "--python", sys.executable, environment, cwd=clone)
     run("uv", "pip", "install", "--quiet", "--python", environment, wheel, cwd=clone)
