@@ -16,6 +16,7 @@ DISTRIBUTE = "apps/orders/migrations/0002_distribute.py"  # after what makemigra
 OTHERS = {
     *("AddIndex", "AddIndexConcurrently", "CompositePrimaryKey", "ForeignKey", "ForeignObject", "UniqueConstraint"),
     *("makemigrations", "default_pool_size", "max_connections", "idle", "at", "unique"),
+    *("compose.yaml", "compose.cluster.yaml", "synchronous_mode"),
 }
 
 USE_EVENTS = """

@@ -2,15 +2,17 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, path
 
-from apps.core.views import start
+from apps.core.views import live, ready, start
 
 handler500 = "apps.core.views.server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
-    path("health/", include("apps.core.urls")),
+    # HealthMiddleware responds to machines before these.
+    path("health/live/", live),
+    path("health/ready/", ready),
 ]
 
 if settings.DEBUG:

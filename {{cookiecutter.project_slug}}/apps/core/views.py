@@ -29,6 +29,7 @@ def live(_request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "healthy"}, headers=NO_STORE)
 
 
+@transaction.non_atomic_requests
 def ready(request: HttpRequest) -> HttpResponse:
     """Say whether this process may be sent requests, by 200 or 503; those who may know get the details."""
     result = readiness.check()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-PATTERNS = 4  # that patterns.html has
+PATTERNS = 4  # that page.html has
 WIDTH, HEIGHT, MARGIN = 240, 48, 4  # of a line, which is stretched to the room there is
 
 

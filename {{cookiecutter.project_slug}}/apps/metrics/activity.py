@@ -6,7 +6,7 @@ from typing import Any
 from apps.core.database.session import Session
 
 from . import questions
-from .sample import Sample
+from .questions import Sample
 
 # A state that no session is in has a figure, too: lines that come and go are no good in a picture.
 STATES = "active", "idle", "idle in transaction", "idle in transaction (aborted)", "hidden"

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from apps.core.database.session import Session, open_monitor_session, open_session
 
 from . import activity, tables
-from .sample import Sample
+from .questions import Sample
 
 FRESH = 1.0  # seconds for which an answer is given again
 TIMEOUT = 2.0  # seconds, of each host; libpq knows no shorter one

@@ -1,6 +1,18 @@
 """What the database is asked for its figures; nothing here fails for want of a privilege, it is only left out."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from apps.core.database.replication import LAG, WRITTEN
+
+
+class Sample(NamedTuple):
+    """A name of `database.HELP`, the figure, and what tells it from others of its name."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] = {}
+
 
 # Sessions as readiness counts them, but for that of the question. What those of other roles do is not for everybody.
 SESSIONS = """

@@ -10,7 +10,7 @@ from psycopg import sql
 from apps.core.database.session import Session
 
 from . import questions
-from .sample import Sample
+from .questions import Sample
 
 Name = tuple[str, str]  # of an app and a migration
 

@@ -11,8 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from apps.backups.archive import Manifest
 from apps.backups.dump import make_backup
-from apps.backups.failures import FAILURES, explain
-from apps.backups.interruption import heed_signals
+from apps.backups.failures import FAILURES, explain, heed_signals
 from apps.backups.models import Backup
 from apps.backups.report import Report
 from apps.backups.retention import prune

@@ -6,8 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from apps.backups.failures import FAILURES, explain
-from apps.backups.interruption import heed_signals
+from apps.backups.failures import FAILURES, explain, heed_signals
 from apps.backups.neighbours import Purpose, hold, maintain
 from apps.backups.replacement import Replacement
 from apps.backups.report import Report

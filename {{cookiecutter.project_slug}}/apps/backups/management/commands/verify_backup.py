@@ -10,8 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from apps.backups.archive import Manifest, list_backups
-from apps.backups.failures import FAILURES, explain
-from apps.backups.interruption import heed_signals
+from apps.backups.failures import FAILURES, explain, heed_signals
 from apps.backups.models import Backup
 from apps.backups.neighbours import Purpose, hold, maintain
 from apps.backups.replacement import Replacement

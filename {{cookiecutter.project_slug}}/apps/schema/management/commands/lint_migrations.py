@@ -10,8 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 
-from apps.schema.lint import Finding, find_tables, lint, print_sql
-from apps.schema.lint_scope import find_migrations, find_new_files
+from apps.schema.lint import Finding, find_migrations, find_new_files, find_tables, lint, print_sql
 
 MAIN = ["origin/main", "main"]
 
