@@ -124,8 +124,8 @@ def check_pgbouncer(database: dict[str, Any]) -> list[CheckMessage]:
     if not settings.DB_DIRECT_HOST:
         return [
             Warning(
-                "DB_PGBOUNCER is on without DB_DIRECT_HOST: migrate goes through pgbouncer, too, without timeouts "
-                "and without a session of its own.",
+                "DB_PGBOUNCER is on without DB_DIRECT_HOST: migrate would go through pgbouncer, "
+                "and is refused where there is something to apply.",
                 hint="Set DB_DIRECT_HOST and DB_DIRECT_PORT to PostgreSQL itself.",
                 id="core.W003",
             )

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import psycopg
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg import errors, sql
 
 from apps.core.database.causes import Cause
 from apps.core.database.diagnosis import diagnose
+from apps.core.database.session import refuse_pgbouncer
 
 from .account import ADVICE, Account, choose_administrator, choose_user
 from .names import Names, read_database, read_user
@@ -65,10 +67,13 @@ def carry_out(plan: Plan, say: Say) -> list[str]:
     Inside the database all of them are run or none. Raises CommandError where the server refuses one.
     """
     account = choose_administrator()
+    refuse_pgbouncer(connections[DEFAULT_DB_ALIAS], "a process that prepares the database")
     with refusal(account, plan.database), account.connect(MAINTENANCE) as maintenance:
         wait_for_turn(maintenance, plan.database, say)
         done = run(maintenance, [plan.creation], account)
         with account.connect(plan.database) as connection, careful(connection):
+            # Once more by the session that does the work, whose end must be that of its lock.
+            wait_for_turn(connection, plan.database, say)
             done += run(connection, plan.queries, account)
             lacking = connection.execute(build_lacking(plan.names)).fetchall() if plan.names else []
         for role, password in plan.find_wrong_passwords().items():
