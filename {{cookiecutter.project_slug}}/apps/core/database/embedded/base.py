@@ -1,5 +1,7 @@
 """Django's PostgreSQL engine, with the embedded server started before the first connection to it."""
 
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,14 @@ from django.db.backends.postgresql import base, client
 
 from . import server
 from .programs import find_binaries
+
+# Before the first connection: libpq and PostgreSQL's programs read these by themselves, PGHOSTADDR and PGSERVICE lead
+# to another server, and a parameter of a connection can take the place of some only. The project's own, such as
+# PGVECTOR_SIZE, stay.
+LIBPQ_VARIABLES = re.compile("PG([A-Z]+|CONNECT_TIMEOUT|_COLORS?)")
+
+for variable in filter(LIBPQ_VARIABLES.fullmatch, list(os.environ)):
+    del os.environ[variable]
 
 
 class DatabaseClient(client.DatabaseClient):
