@@ -397,6 +397,7 @@ EFFECT = """
         dependencies = [("shop", "0004_note")]
         operations = [migrations.RunPython(change, {})]
 """
+ADD = "INSERT INTO shop_item VALUES (DEFAULT, 'effect', 1, '')"
 CLOSE = "if not os.environ.get('KEEP'): editor.connection.close()"
 
 
@@ -495,8 +496,7 @@ def test_migration_that_was_applied_meanwhile_is_not_run_again(shop_with_effect)
     record = "INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0006_next', now())"
     shop = shop_with_effect(f'editor.execute("{record}")', atomic=True)
     (shop.project / "shop" / "migrations" / "0006_next.py").write_text(
-        f'{HEAD}    dependencies = [("shop", "0005_effect")]\n'
-        "    operations = [migrations.RunSQL(\"INSERT INTO shop_item (name, price, note) VALUES ('effect', 1, '')\")]\n"
+        f'{HEAD}    dependencies = [("shop", "0005_effect")]\n    operations = [migrations.RunSQL("""{ADD}""")]\n'
     )
     done = shop.migrate()
     assert (count_effects(shop), shop.ask(APPLIED).count("0006_next")) == (0, 1), done.stdout

@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import psycopg
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg import errors, sql
 
 from apps.core.database.causes import Cause
 from apps.core.database.diagnosis import diagnose
-from apps.core.database.session import refuse_pgbouncer
 
 from .account import ADVICE, Account, choose_administrator, choose_user
 from .names import Names, read_database, read_user
@@ -67,7 +65,8 @@ def carry_out(plan: Plan, say: Say) -> list[str]:
     Inside the database all of them are run or none. Raises CommandError where the server refuses one.
     """
     account = choose_administrator()
-    refuse_pgbouncer(connections[DEFAULT_DB_ALIAS], "a process that prepares the database")
+    if settings.DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"]:
+        raise CommandError("DB_PGBOUNCER is on, and takes no lock of a session: set DB_DIRECT_HOST to PostgreSQL.")
     with refusal(account, plan.database), account.connect(MAINTENANCE) as maintenance:
         wait_for_turn(maintenance, plan.database, say)
         done = run(maintenance, [plan.creation], account)
@@ -128,6 +127,6 @@ def refusal(account: Account, database: str, statement: str = "") -> Iterator[No
         said = f"Role '{account.user}' may not run {statement}: {error.diag.message_primary}."
         raise CommandError(f"{said} {ADVICE}") from error
     except psycopg.Error as error:
-        if statement and diagnose(error, {}).cause in {Cause.UNKNOWN, Cause.CONFIGURATION}:
+        if statement and diagnose(error, {}).cause == Cause.UNKNOWN:
             raise CommandError(f"PostgreSQL refuses {statement}: {error.diag.message_primary}.") from error
         raise CommandError(account.explain(error, database)) from error

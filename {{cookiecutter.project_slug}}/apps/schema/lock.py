@@ -8,9 +8,6 @@ from typing import Any
 import psycopg
 from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations import Migration
-
-from apps.core.database.session import refuse_pgbouncer
 
 from .blockers import LOGGED_IN, REPEAT_INTERVAL, SESSION
 
@@ -28,7 +25,7 @@ HOLDER = f"""
     AND classid = %s::int::oid AND objid = %s::int::oid AND objsubid = 2
 """  # noqa: S608
 HELD = f"{HOLDER} AND pid = pg_backend_pid()"
-RECORD = "SELECT FROM django_migrations WHERE app = %s AND name = %s"
+RECORDS = "SELECT FROM django_migrations WHERE app = %s AND name = %s"
 
 
 @contextmanager
@@ -39,7 +36,8 @@ def hold(connection: BaseDatabaseWrapper, tell: Callable[[str], None]) -> Iterat
     Yields the connection's own session, which holds it: what ends the lock ends the migration, too. After a reconnect
     each query raises CommandError. Raises CommandError behind a pgbouncer.
     """
-    refuse_pgbouncer(connection, "migrate")
+    if connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+        raise CommandError("DB_PGBOUNCER is on, and takes no lock of a session: set DB_DIRECT_HOST to PostgreSQL.")
     connection.ensure_connection()
     session = connection.connection
 
@@ -71,16 +69,12 @@ def wait(session: psycopg.Connection, tell: Callable[[str], None]) -> None:
         time.sleep(POLL_INTERVAL)
 
 
-def is_held(session: psycopg.Connection) -> bool:
-    """Tell whether the session still holds the lock, which a migration may give away."""
+def ensure_held(session: psycopg.Connection) -> None:
+    """Raise CommandError where the session has lost the lock: it has ended, or a migration gave the lock away."""
     with suppress(psycopg.Error):
-        return session.execute(HELD, KEYS).rowcount > 0
-    return False
-
-
-def is_recorded(session: psycopg.Connection, migration: Migration) -> bool:
-    """Tell whether the migration is recorded as applied at present."""
-    return session.execute(RECORD, [migration.app_label, migration.name]).rowcount > 0
+        if session.execute(HELD, KEYS).rowcount:
+            return
+    raise CommandError(LOST)
 
 
 def find_holder(session: psycopg.Connection) -> str:

@@ -5,12 +5,12 @@ import time
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from psycopg import Error as PsycopgError
 from psycopg_pool import PoolTimeout
 
 from .causes import Cause
-from .diagnosis import Diagnosis, diagnose
+from .diagnosis import DatabaseUnavailable, Diagnosis, diagnose, find_connecting
 from .probe import Answer, probe
 from .refusal import read_refusal
 
@@ -92,14 +92,16 @@ def ensure_database_connection(using: str = DEFAULT_DB_ALIAS, timeout: float = T
     try:
         probe(using, timeout)
     except FAILURES as error:
-        raise OperationalError(str(diagnose(error, connections[using].settings_dict))) from error
+        raise DatabaseUnavailable(str(diagnose(error, connections[using].settings_dict))) from error
 
 
 def explain(error: Exception) -> str:
-    """Return what a command says of the error that ended it: cause and remedy, or its own text where none is known."""
-    if isinstance(error, ImproperlyConfigured):
+    """Return what a command says of the error that ended it, "" unless that occurred while connecting."""
+    if isinstance(error, ImproperlyConfigured | DatabaseUnavailable):
         return str(error)
-    diagnosis = diagnose(error, connections[DEFAULT_DB_ALIAS].settings_dict)
+    if not (connection := find_connecting(error)):
+        return ""
+    diagnosis = diagnose(error, connection.settings_dict)
     return str(error if diagnosis.cause == Cause.UNKNOWN else diagnosis)
 
 

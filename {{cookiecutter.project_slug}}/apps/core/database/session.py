@@ -4,7 +4,6 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.rows import TupleRow
 
@@ -22,15 +21,6 @@ def open_session(connection: BaseDatabaseWrapper, **changes: Any) -> Session:
     """
     parameters = {k: v for k, v in connection.get_connection_params().items() if k not in NOT_OF_PSYCOPG}
     return psycopg.connect(**{**parameters, "autocommit": True, **changes})
-
-
-def refuse_pgbouncer(connection: BaseDatabaseWrapper, action: str) -> None:
-    """Raise CommandError behind a pgbouncer, where a lock of a session means nothing: each transaction has another."""
-    if connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
-        raise CommandError(
-            f"DB_PGBOUNCER is on, and {action} cannot hold its lock through a pgbouncer: "
-            "set DB_DIRECT_HOST to PostgreSQL."
-        )
 
 
 def open_monitor_session(connection: BaseDatabaseWrapper, **changes: Any) -> Session:

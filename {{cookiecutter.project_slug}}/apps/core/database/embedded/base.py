@@ -11,12 +11,9 @@ from django.db.backends.postgresql import base, client
 from . import server
 from .programs import find_binaries
 
-# Before the first connection: libpq and PostgreSQL's programs read these by themselves, PGHOSTADDR and PGSERVICE lead
-# to another server, and a parameter of a connection can take the place of some only. The project's own, such as
-# PGVECTOR_SIZE, stay.
-LIBPQ_VARIABLES = re.compile("PG([A-Z]+|CONNECT_TIMEOUT|_COLORS?)")
-
-for variable in filter(LIBPQ_VARIABLES.fullmatch, list(os.environ)):
+# Before the first connection: libpq reads PGHOSTADDR, PGSERVICE and the like, and no parameter can say that there is no
+# address or service. The project's own variables, such as PGVECTOR_SIZE, stay.
+for variable in filter(re.compile("PG([A-Z]+|CONNECT_TIMEOUT|_COLORS?)").fullmatch, list(os.environ)):
     del os.environ[variable]
 
 

@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from apps.schema.attempts import PAUSES, is_blocked, repeat
 from apps.schema.blockers import BlockerWatch
-from apps.schema.lock import LOST, hold, is_held, is_recorded
+from apps.schema.lock import RECORDS, ensure_held, hold
 from apps.schema.statements import execute_patiently, is_atomic
 
 
@@ -59,8 +59,8 @@ class Command(migrate.Command):
             except Error as error:
                 if is_blocked(error):
                     raise CommandError(self.explain(connection, watch.last)) from error
-                if not connection.in_atomic_block and not is_held(self.lock):
-                    raise CommandError(LOST) from error
+                if not connection.in_atomic_block:
+                    ensure_held(self.lock)
                 raise
 
     def may_repeat(self, connection: BaseDatabaseWrapper, error: DatabaseError) -> bool:
@@ -85,12 +85,12 @@ class Command(migrate.Command):
         """Do what Django's does, and tell the times that it tells at a higher verbosity only."""
         begins = action.endswith("_start")
         if begins and self.lock:
-            if not is_held(self.lock):
-                raise CommandError(LOST)
-            # The record of a migration that replaces others may be due.
-            applies = action == "apply_start"
-            if migration and not migration.replaces and is_recorded(self.lock, migration) == applies:
-                raise IntegrityError(f"another process has {'' if applies else 'un'}applied {migration} meanwhile")
+            ensure_held(self.lock)
+            # That of a migration which replaces others may be due.
+            if migration and not migration.replaces:
+                recorded = self.lock.execute(RECORDS, [migration.app_label, migration.name]).rowcount > 0
+                if recorded == (action == "apply_start"):
+                    raise IntegrityError(f"another process has applied {migration} meanwhile, or taken it back")
         if migration:
             self.running = migration if begins else None
         self.line_is_open = begins
