@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import PASSWORD, manage, postgres, render, running, unpack, wait_until, wait_until_stopped
+from conftest import PASSWORD, manage, postgres, render, run, running, unpack, wait_until, wait_until_stopped
 from sites import pgbouncer
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
@@ -290,6 +290,17 @@ def test_lock_through_pgbouncer_is_refused(shop, bouncer):
     assert re.fullmatch(r"CommandError: .*DB_PGBOUNCER.*DB_DIRECT_HOST.*\.", done.stderr.splitlines()[-1])
     shop.migrate(**through, **round_it)
     assert "No migrations to apply." in shop.migrate(**through).stdout
+
+
+def test_test_run_bypasses_pgbouncer(shop, bouncer):
+    """It makes a database, and migrates it."""
+    through, round_it = bouncer
+    make_empty(shop)
+    with shop.connect() as connection:
+        connection.execute("ALTER ROLE app CREATEDB")
+    environment = {**shop.environment, **through, **round_it, "DJANGO_SETTINGS_MODULE": "config.settings.testing"}
+    command = sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_database.py"
+    assert " passed" in run(*command, cwd=shop.project, **environment).stdout
 
 
 def make_empty(shop):
