@@ -12,9 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .blockers import LOGGED_IN, REPEAT_INTERVAL, SESSION
 
 KEYS = [int.from_bytes(b"djan"), int.from_bytes(b"migr")]  # of one database: another has its own
-
 POLL_INTERVAL = 0.2  # seconds
-
 LOST = "The lock of migrate was lost, so that another may run: migrate again to go on."
 
 # A session has held it since it began or somewhat later; between two migrations it is in no transaction.

@@ -86,7 +86,7 @@ class Command(migrate.Command):
         begins = action.endswith("_start")
         if begins and self.lock:
             ensure_held(self.lock)
-            # That of a migration which replaces others may be due.
+            # A migration that replaces others is recorded after them.
             if migration and not migration.replaces:
                 recorded = self.lock.execute(RECORDS, [migration.app_label, migration.name]).rowcount > 0
                 if recorded == (action == "apply_start"):
