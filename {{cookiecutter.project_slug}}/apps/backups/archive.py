@@ -37,8 +37,14 @@ class Manifest(Contents):
     sha256: str
     encoding: str
     locale: dict[str, str]  # provider ("b", "c" or "i"), collate, ctype, and the provider's locale and rules
-    extensions: list[str]
+    extensions: list[list[str]]  # name and schema of each; in backups of earlier versions a name alone
     roles: list[str]  # that privileges and policies name
+
+    @property
+    def schemas(self) -> dict[str, str]:
+        """Return the schema of each extension of which it is known."""
+        known = (each for each in self.extensions if isinstance(each, list) and len(each) == len(("name", "schema")))
+        return {str(name): str(schema) for name, schema in known}
 
     @property
     def server_major(self) -> int:

@@ -34,7 +34,10 @@ PLACE = """
         coalesce(line ->> 'datlocale', line ->> 'daticulocale', ''), coalesce(line ->> 'daticurules', '')
     FROM pg_database, to_jsonb(pg_database) AS line WHERE datname = current_database()
 """
-EXTENSIONS = "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1"
+EXTENSIONS = """
+    SELECT extname, nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+    WHERE extname <> 'plpgsql' ORDER BY 1
+"""
 # Whom privileges, default ones among them, and policies name.
 ROLES = """
     SELECT DISTINCT rolname FROM pg_shdepend JOIN pg_roles ON pg_roles.oid = refobjid
@@ -124,6 +127,6 @@ def read_facts(connection: BaseDatabaseWrapper) -> dict[str, Any]:
         "environment": read_environment(connection),
         "encoding": encoding,
         "locale": dict(zip(("provider", "collate", "ctype", "locale", "rules"), place, strict=True)),
-        "extensions": [name for (name,) in server.execute(EXTENSIONS)],
+        "extensions": [list(row) for row in server.execute(EXTENSIONS)],
         "roles": [name for (name,) in server.execute(ROLES)],
     }

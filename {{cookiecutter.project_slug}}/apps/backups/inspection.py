@@ -119,7 +119,9 @@ def list_entries(pg_restore: Path, dump: Path) -> list[str]:
         except CommandError as error:
             raise CommandError(f"{dump} is not an archive that can be restored: {error}") from None
         output.seek(0)
-        return [line for line in output.read().decode(errors="replace").splitlines() if not line.startswith(";")]
+        # Of names, pg_restore replaces line feeds and carriage returns only.
+        lines = output.read().decode(errors="replace").split("\n")
+        return [line for line in lines if line and not line.startswith(";")]
 
 
 def read_applied(session: Session) -> Migrations:

@@ -29,7 +29,10 @@ def find_fault(using: str) -> CheckMessage | None:
     name = connections[using].settings_dict["NAME"]
     if environment:
         said = f"is marked as {environment}'s"
-        remedy = f"Correct it as its owner: COMMENT ON DATABASE {name} IS '[environment: {PRODUCTION}]'."
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT quote_ident(%s)", [name])
+            ((quoted,),) = cursor.fetchall()
+        remedy = f"Correct it as its owner: COMMENT ON DATABASE {quoted} IS '[environment: {PRODUCTION}]'."
     else:
         said = "is not marked as production's"
         remedy = "Run manage.py prepare_database or migrate as its owner."
