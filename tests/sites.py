@@ -111,12 +111,12 @@ def limit_role(server):
 
 
 @contextlib.contextmanager
-def pgbouncer(port):
-    """Run a pgbouncer in transaction mode before the port; it tries again at once."""
+def pgbouncer(port, database="app", user="app", password=PASSWORD, certificates=None):
+    """Run a pgbouncer in transaction mode before the port; it tries again at once, and offers what `certify` made."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         users, own = Path(folder, "users.txt"), free_port()
-        users.write_text(f'"app" "{PASSWORD}"\n')
+        users.write_text(f'"{user}" "{password}"\n')
         settings = {
             "listen_addr": "127.0.0.1",
             "listen_port": own,
@@ -128,9 +128,12 @@ def pgbouncer(port):
             "server_login_retry": 0.1,  # instead of 15 seconds, for which it does not see that the server is back
             "query_wait_timeout": CONNECT,
         }
+        if certificates:
+            files = {"client_tls_key_file": "server.key", "client_tls_cert_file": "server.crt"}
+            settings |= {"client_tls_sslmode": "require", **{name: certificates / file for name, file in files.items()}}
         configuration = Path(folder, "pgbouncer.ini")
         configuration.write_text(
-            f"[databases]\napp = host=127.0.0.1 port={port} password={PASSWORD}\n[pgbouncer]\n"
+            f"[databases]\n{database} = host=127.0.0.1 port={port} password={password}\n[pgbouncer]\n"
             + "".join(f"{name} = {value}\n" for name, value in settings.items())
         )
         user = become("nobody") if os.geteuid() == 0 else []

@@ -1,6 +1,8 @@
 """How this process connects to PostgreSQL: what the DB_* variables and its role make of OPTIONS."""
 
+import itertools
 import math
+import os
 import ssl
 import sys
 from typing import Any
@@ -30,6 +32,21 @@ POOL = SERVES and config("DB_POOL", default=SEVERAL or process.role == Role.ASGI
 MAX_AGE = 0 if POOL or process.role == Role.ASGI else 600  # seconds
 
 REPLICA_PATIENCE = 0.5  # seconds for a connection of a replica's pool
+
+
+def refuse_other_server() -> None:
+    """Raise ImproperlyConfigured where `.env` alone would lead a direct command past the server of the environment."""
+    given, stronger = ["DB_HOST", "DB_PORT"], ["DB_DIRECT_HOST", "DB_DIRECT_PORT"]
+    if config("DB_EMBEDDED", default=False, cast=bool):
+        given, stronger = [*given, *stronger], ["DB_EMBEDDED"]
+    elif not config("DB_DIRECT_HOST"):
+        stronger = []
+    for name, other in itertools.product(given, stronger):
+        if process.direct and os.environ.get(name) and other not in os.environ and config(other):
+            raise ImproperlyConfigured(
+                f"{name} is {os.environ[name]!r} in the environment, but this command connects by {other}, which is "
+                f"{config(other)!r} in .env: set {other} in the environment as well, or leave {name} out."
+            )
 
 
 def build_options(*, pgbouncer: bool, sessions: str = SESSIONS) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Replacement:
         self.database = str(connection.settings_dict["NAME"])
         self.defaults: list[str] = []
         self.schemas: dict[str, str] = {}  # of extensions, for a backup that does not name them
+        report.say_server(session.info, self.database)
         describe(connection, self.database)  # which raises CommandError for a pgbouncer, where locks hold nothing
         refuse_weak_role(session)
         self.properties = read_properties(session, self.database)

@@ -6,7 +6,7 @@ from typing import Any
 from decouple import Csv
 
 from config import process
-from config.connection import MAX_AGE, PGBOUNCER, SEVERAL, build_options, build_replicas
+from config.connection import MAX_AGE, PGBOUNCER, SEVERAL, build_options, build_replicas, refuse_other_server
 from config.environment import config, count, seconds, secret, statements
 from config.logs import TEXT
 
@@ -89,6 +89,8 @@ DB_SLOW_QUERY = config("DB_SLOW_QUERY", default=0.5, cast=seconds)
 
 # PostgreSQL itself, where DB_HOST is a pgbouncer: for commands of the owner and `check_database --direct`.
 DB_DIRECT_HOST = config("DB_DIRECT_HOST")
+
+refuse_other_server()
 
 if process.direct and DB_DIRECT_HOST:
     DATABASES["default"] |= {
