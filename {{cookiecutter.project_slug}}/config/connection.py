@@ -1,6 +1,5 @@
 """How this process connects to PostgreSQL: what the DB_* variables and its role make of OPTIONS."""
 
-import itertools
 import math
 import os
 import ssl
@@ -18,6 +17,17 @@ from config.process import Role
 
 PGBOUNCER = config("DB_PGBOUNCER", default=False, cast=bool) and not (process.direct and config("DB_DIRECT_HOST"))
 
+# What only `.env` says must not lead a command past the server that its environment names.
+EMBEDDED = config("DB_EMBEDDED", default=False, cast=bool)
+STRONGER = ["DB_EMBEDDED"] if EMBEDDED else ["DB_DIRECT_HOST", "DB_DIRECT_PORT"] if config("DB_DIRECT_HOST") else []
+for given in ["DB_HOST", "DB_PORT", *(["DB_DIRECT_HOST"] if EMBEDDED else [])] if process.direct else []:
+    for other in STRONGER:
+        if os.environ.get(given) and other not in os.environ and config(other):
+            raise ImproperlyConfigured(
+                f"{given} is {os.environ[given]!r} in the environment, but this command connects by {other}, which is "
+                f"{config(other)!r} in .env: set {other} in the environment as well, or leave {given} out."
+            )
+
 SERVES = process.role in process.SERVERS
 
 # One of several hosts is the primary, and which may change.
@@ -32,21 +42,6 @@ POOL = SERVES and config("DB_POOL", default=SEVERAL or process.role == Role.ASGI
 MAX_AGE = 0 if POOL or process.role == Role.ASGI else 600  # seconds
 
 REPLICA_PATIENCE = 0.5  # seconds for a connection of a replica's pool
-
-
-def refuse_other_server() -> None:
-    """Raise ImproperlyConfigured where `.env` alone would lead a direct command past the server of the environment."""
-    given, stronger = ["DB_HOST", "DB_PORT"], ["DB_DIRECT_HOST", "DB_DIRECT_PORT"]
-    if config("DB_EMBEDDED", default=False, cast=bool):
-        given, stronger = [*given, *stronger], ["DB_EMBEDDED"]
-    elif not config("DB_DIRECT_HOST"):
-        stronger = []
-    for name, other in itertools.product(given, stronger):
-        if process.direct and os.environ.get(name) and other not in os.environ and config(other):
-            raise ImproperlyConfigured(
-                f"{name} is {os.environ[name]!r} in the environment, but this command connects by {other}, which is "
-                f"{config(other)!r} in .env: set {other} in the environment as well, or leave {name} out."
-            )
 
 
 def build_options(*, pgbouncer: bool, sessions: str = SESSIONS) -> dict[str, Any]:

@@ -41,12 +41,6 @@ class Manifest(Contents):
     roles: list[str]  # that privileges and policies name
 
     @property
-    def schemas(self) -> dict[str, str]:
-        """Return the schema of each extension of which it is known."""
-        known = (each for each in self.extensions if isinstance(each, list) and len(each) == len(("name", "schema")))
-        return {str(name): str(schema) for name, schema in known}
-
-    @property
     def server_major(self) -> int:
         """Return the server's major version."""
         return int(self.server_version.partition(".")[0])

@@ -55,7 +55,8 @@ class Replacement:
         else:
             (user,) = self.session.execute("SELECT current_user").fetchone() or ("",)
             place = {"OWNER": user, **describe_locale(archive.manifest.encoding, archive.manifest.locale)}
-        schemas = self.schemas | archive.manifest.schemas
+        known = [e for e in archive.manifest.extensions if isinstance(e, list) and [*map(type, e)] == [str, str]]
+        schemas = self.schemas | dict(known)
         return Restoration(self.connection, archive, place, self.defaults, schemas, jobs, self.report)
 
     def restore(self, dump: Path, jobs: int, *, accept_unknown: bool) -> None:

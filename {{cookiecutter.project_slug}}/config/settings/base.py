@@ -6,7 +6,7 @@ from typing import Any
 from decouple import Csv
 
 from config import process
-from config.connection import MAX_AGE, PGBOUNCER, SEVERAL, build_options, build_replicas, refuse_other_server
+from config.connection import MAX_AGE, PGBOUNCER, SEVERAL, build_options, build_replicas
 from config.environment import config, count, seconds, secret, statements
 from config.logs import TEXT
 
@@ -90,8 +90,6 @@ DB_SLOW_QUERY = config("DB_SLOW_QUERY", default=0.5, cast=seconds)
 # PostgreSQL itself, where DB_HOST is a pgbouncer: for commands of the owner and `check_database --direct`.
 DB_DIRECT_HOST = config("DB_DIRECT_HOST")
 
-refuse_other_server()
-
 if process.direct and DB_DIRECT_HOST:
     DATABASES["default"] |= {
         "HOST": DB_DIRECT_HOST,
@@ -110,6 +108,7 @@ if DB_EMBEDDED:
         "HOST": str(BASE_DIR / ".postgres"),
         "PORT": "",
     }
+    DJANGO_EXTENSIONS_RESET_DB_POSTGRESQL_ENGINES = ["apps.core.database.embedded", "django.db.backends.postgresql"]
 
 # The folder of pg_dump and pg_restore, where those of the server's version are not found.
 DB_PROGRAMS = config("DB_PROGRAMS")
