@@ -34,10 +34,8 @@ PLACE = """
         coalesce(line ->> 'datlocale', line ->> 'daticulocale', ''), coalesce(line ->> 'daticurules', '')
     FROM pg_database, to_jsonb(pg_database) AS line WHERE datname = current_database()
 """
-EXTENSIONS = """
-    SELECT extname, nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
-    WHERE extname <> 'plpgsql' ORDER BY 1
-"""
+EXTENSIONS = """SELECT extname, nspname FROM pg_extension JOIN pg_namespace AS schema ON schema.oid = extnamespace
+    WHERE extname <> 'plpgsql' ORDER BY 1"""
 # Whom privileges, default ones among them, and policies name.
 ROLES = """
     SELECT DISTINCT rolname FROM pg_shdepend JOIN pg_roles ON pg_roles.oid = refobjid
