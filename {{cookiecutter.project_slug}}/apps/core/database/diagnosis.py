@@ -46,8 +46,11 @@ UNAVAILABLE = frozenset[str]().union(*(TABLE[cause].sqlstates for cause in OF_QU
 CONNECT = inspect.unwrap(BaseDatabaseWrapper.connect).__code__
 
 
-class DatabaseUnavailable(OperationalError):  # noqa: N818  the name says what is wrong
-    """An error that says cause and remedy itself."""
+def explained(text: str) -> OperationalError:
+    """Return an error that says by itself why no connection can be had, so that a command prints that alone."""
+    error = OperationalError(text)
+    error.is_explained = True  # type: ignore[attr-defined]
+    return error
 
 
 class Diagnosis(NamedTuple):

@@ -10,7 +10,7 @@ from psycopg import Error as PsycopgError
 from psycopg_pool import PoolTimeout
 
 from .causes import Cause
-from .diagnosis import DatabaseUnavailable, Diagnosis, diagnose, find_connecting
+from .diagnosis import Diagnosis, diagnose, explained, find_connecting
 from .probe import Answer, probe
 from .refusal import read_refusal
 
@@ -92,12 +92,12 @@ def ensure_database_connection(using: str = DEFAULT_DB_ALIAS, timeout: float = T
     try:
         probe(using, timeout)
     except FAILURES as error:
-        raise DatabaseUnavailable(str(diagnose(error, connections[using].settings_dict))) from error
+        raise explained(str(diagnose(error, connections[using].settings_dict))) from error
 
 
 def explain(error: Exception) -> str:
     """Return what a command says of the error that ended it, "" unless that occurred while connecting."""
-    if isinstance(error, ImproperlyConfigured | DatabaseUnavailable):
+    if isinstance(error, ImproperlyConfigured) or hasattr(error, "is_explained"):
         return str(error)
     if not (connection := find_connecting(error)):
         return ""

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from .causes import TABLE, Cause
-from .diagnosis import DatabaseUnavailable
+from .diagnosis import explained
 from .health import TIMEOUT, DatabaseHealthCheck
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class DatabaseReadyCheck:
         result = wait_for_database(using, settings.DB_STARTUP_WAIT)
         if result["status"] != "healthy":
             logger.critical("%s", describe(result))
-            raise DatabaseUnavailable(describe(result))
+            raise explained(describe(result))
 
 
 def check_before_serving() -> None:

@@ -11,8 +11,7 @@ from django.db.backends.postgresql import base, client
 from . import server
 from .programs import find_binaries
 
-# Before the first connection: libpq reads PGHOSTADDR, PGSERVICE and the like, and no parameter can say that there is no
-# address or service. The project's own variables, such as PGVECTOR_SIZE, stay.
+# libpq reads PGHOSTADDR and PGSERVICE by itself, which lead elsewhere; others, such as PGVECTOR_SIZE, are the project's.
 for variable in filter(re.compile("PG([A-Z]+|CONNECT_TIMEOUT|_COLORS?)").fullmatch, list(os.environ)):
     del os.environ[variable]
 

@@ -86,8 +86,7 @@ class Command(migrate.Command):
         begins = action.endswith("_start")
         if begins and self.lock:
             ensure_held(self.lock)
-            # A migration that replaces others is recorded after them.
-            if migration and not migration.replaces:
+            if migration and not migration.replaces:  # one that does is recorded after those
                 recorded = self.lock.execute(RECORDS, [migration.app_label, migration.name]).rowcount > 0
                 if recorded == (action == "apply_start"):
                     raise IntegrityError(f"another process has applied {migration} meanwhile, or taken it back")
