@@ -11,7 +11,7 @@ from django.db.backends.postgresql import base, client
 from . import server
 from .programs import find_binaries
 
-# libpq reads PGHOSTADDR and PGSERVICE by itself, which lead elsewhere; others, such as PGVECTOR_SIZE, are the project's.
+# libpq reads PGHOSTADDR and PGSERVICE by itself, which lead elsewhere; PGVECTOR_SIZE and the like are the project's.
 for variable in filter(re.compile("PG([A-Z]+|CONNECT_TIMEOUT|_COLORS?)").fullmatch, list(os.environ)):
     del os.environ[variable]
 
