@@ -1,5 +1,6 @@
 """What a request, or a block of code, has come to, as far as it decides where the next query goes."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ from psycopg import Connection
 from apps.core.database.connection import let_go
 from apps.core.database.diagnosis import find_origin, is_unavailable
 
-from .standby import Replica, find_replicas
+from .standby import FRESH, Replica, find_replicas
 
 # A query was in the way of what the replica had to replay: PostgreSQL gives it one of these two codes.
 CONFLICTS = {"40001", "40P01"}
@@ -25,6 +26,7 @@ class Choice(NamedTuple):
     replica: Replica
     connection: BaseDatabaseWrapper
     session: Connection
+    chosen: float
 
     def holds(self) -> bool:
         """Tell whether this thread would still read on that connection."""
@@ -32,6 +34,7 @@ class Choice(NamedTuple):
             connections[self.replica.using] is self.connection
             and self.connection.connection is self.session
             and not self.session.closed
+            and (self.connection.in_atomic_block or self.chosen > time.monotonic() - FRESH)
         )
 
 
