@@ -23,6 +23,7 @@ PRODUCTION = {
     "DB_PORT": "5432",
     "DB_MIGRATE_USER": "",
     "METRICS_TOKEN": "w8Rz4-read-figures-only",
+    "EMAIL_HOST": "smtp.example.com",
 }
 
 

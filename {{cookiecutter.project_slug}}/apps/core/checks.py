@@ -151,6 +151,15 @@ def check_timeouts(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@register(Tags.mail, deploy=True)
+def check_mail(**_: Any) -> list[CheckMessage]:
+    """Report mail that is dropped."""
+    said = "EMAIL_HOST is empty: mail is dropped, password resets among it, and neither sent nor logged."
+    hint = "Set EMAIL_HOST, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD and DEFAULT_FROM_EMAIL."
+    dropped = "dummy" in settings.MAILERS.get("default", {}).get("BACKEND", "")
+    return [Warning(said, hint=hint, id="core.W005")] if dropped else []
+
+
 @register(Tags.security, deploy=True)
 def check_tls(**_: Any) -> list[CheckMessage]:
     """Report a connection over a network that others could read, or that could lead to somebody else's server."""

@@ -26,7 +26,8 @@ class SecretlessExceptionReporter(ExceptionReporter):
 def hide_secrets(text: SafeString) -> SafeString:
     """Return the text with stars for each secret of the settings, however it was quoted."""
     named = {getattr(settings, name) for name in dir(settings) if name.startswith("DB_") and name.endswith("_PASSWORD")}
-    passwords = named.union(database["PASSWORD"] for database in settings.DATABASES.values()) - KNOWN_PASSWORDS
+    passwords = named.union(database.get("PASSWORD") for database in settings.DATABASES.values()) - KNOWN_PASSWORDS
+    passwords |= {mailer.get("OPTIONS", {}).get("password") for mailer in settings.MAILERS.values()}
     for secret in filter(None, (settings.SECRET_KEY, settings.HEALTH_TOKEN, settings.METRICS_TOKEN, *passwords)):
         for shown in (secret, repr(secret)[1:-1]):
             text = SafeString(text.replace(escape(shown), STARS).replace(shown, STARS))

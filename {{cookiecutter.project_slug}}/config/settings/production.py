@@ -5,7 +5,7 @@ from config.environment import config, require_production_values
 from config.logs import JSON
 
 from .base import *  # noqa: F403  a settings module is its base and its differences
-from .base import DATABASES, LOGGING, MIDDLEWARE
+from .base import DATABASES, LOGGING, MIDDLEWARE, STORAGES
 
 require_production_values()
 
@@ -22,7 +22,7 @@ DEBUG = False
 
 ENVIRONMENT = config("DB_ENVIRONMENT", default="production")
 
-LOGGING = {**LOGGING, "formatters": {"console": JSON}}
+LOGGING = {**LOGGING, "formatters": {**LOGGING["formatters"], "console": JSON}}
 
 AFTER_REDIRECT = MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1
 
@@ -45,7 +45,4 @@ SESSION_COOKIE_SECURE = True
 
 # Contrib
 
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
-}
+STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}}

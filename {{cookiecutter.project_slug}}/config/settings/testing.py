@@ -1,7 +1,7 @@
 """Tests: a database of their own, created and destroyed by the run, and no waiting."""
 
 from .base import *  # noqa: F403  a settings module is its base and its differences
-from .base import DATABASES, OWNER
+from .base import DATABASES, MAILERS, OWNER
 
 # Core
 
@@ -9,6 +9,8 @@ from .base import DATABASES, OWNER
 DATABASES = {"default": {**DATABASES["default"], **OWNER, "CONN_MAX_AGE": 0}}
 
 ENVIRONMENT = "testing"
+
+MAILERS = {alias: {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"} for alias in MAILERS}
 
 REPEATED_QUERIES = "raise"
 
