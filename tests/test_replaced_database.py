@@ -138,11 +138,10 @@ def test_replica_that_replays_the_swap_late_is_read_from_with_the_new_data_only(
 def test_readiness_is_that_of_the_database_that_took_the_name(cluster, tmp_path):
     """Whose migrations are those of its backup."""
     with cluster.primary.connect("app") as connection:
-        connection.execute("CREATE TABLE aside AS SELECT * FROM django_migrations ORDER BY id DESC LIMIT 1")
+        connection.execute("CREATE TEMPORARY TABLE aside AS SELECT * FROM django_migrations ORDER BY id DESC LIMIT 1")
         connection.execute("DELETE FROM django_migrations WHERE id = (SELECT id FROM aside)")
         cluster.manage("backup_database", "--folder", tmp_path)
         connection.execute("INSERT INTO django_migrations OVERRIDING SYSTEM VALUE SELECT * FROM aside")
-        connection.execute("DROP TABLE aside")
     with cluster.serve() as site:
         wait_until(lambda: site.ask("health/ready").status == 200)
         restore(cluster, next(tmp_path.glob("*.dump")))

@@ -8,6 +8,7 @@ from typing import Any
 
 import certifi
 from django.core.exceptions import ImproperlyConfigured
+from django.db.utils import load_backend
 
 from apps.core.database.connection import check_pooled
 from apps.core.database.hosts import PooledConnection, list_places
@@ -92,6 +93,14 @@ def build_replicas(primary: dict[str, Any]) -> dict[str, dict[str, Any]]:
         f"replica{number if number > 1 else ''}": {**common, "HOST": host, "PORT": port}
         for number, (host, port) in enumerate(places, start=1)
     }
+
+
+def secure(database: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of DATABASES with `verify-full`, unless it says otherwise or is no PostgreSQL's."""
+    options = database.get("OPTIONS", {})
+    if "sslmode" in options or load_backend(database["ENGINE"]).DatabaseWrapper.vendor != "postgresql":
+        return database
+    return {**database, "OPTIONS": {**options, **build_tls("verify-full")}}
 
 
 def build_tls(sslmode: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ def find_fault(using: str) -> CheckMessage | None:
         environment = read_environment(connections[using])
     except DatabaseError:
         return None
-    if environment == PRODUCTION:
+    if environment == PRODUCTION or connections[using].vendor != "postgresql":
         return None
     name = connections[using].settings_dict["NAME"]
     if environment:

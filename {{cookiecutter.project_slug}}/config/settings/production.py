@@ -1,6 +1,6 @@
 """Production: no insecure default, whatever is missing is refused by name."""
 
-from config.connection import build_tls
+from config.connection import secure
 from config.environment import config, require_production_values
 from config.logs import JSON
 
@@ -13,10 +13,7 @@ require_production_values()
 
 CSRF_COOKIE_SECURE = True
 
-DATABASES = {
-    using: {**database, "OPTIONS": {**database["OPTIONS"], **build_tls("verify-full")}}
-    for using, database in DATABASES.items()
-}
+DATABASES = {using: secure(database) for using, database in DATABASES.items()}
 
 DEBUG = False
 

@@ -5,8 +5,12 @@ from .base import DATABASES, MAILERS, OWNER
 
 # Core
 
-# The owner, since a run makes a database, and empties tables.
-DATABASES = {"default": {**DATABASES["default"], **OWNER, "CONN_MAX_AGE": 0}}
+# The owner, since a run makes a database, and empties tables. A replica cannot have a test database.
+DATABASES = {
+    using: {**database, **(OWNER if using == "default" else {}), "CONN_MAX_AGE": 0}
+    for using, database in DATABASES.items()
+    if database.get("OPTIONS", {}).get("target_session_attrs") != "standby"
+}
 
 ENVIRONMENT = "testing"
 

@@ -108,6 +108,8 @@ def is_unavailable(error: BaseException) -> bool:
     A mistake in a query or in the data, a deadlock, and a query that takes too long are not.
     """
     origin = find_origin(error)
+    if origin is error and error.__cause__ and not isinstance(error, psycopg.Error):
+        return False  # of another kind of database
     sqlstate = getattr(origin, "sqlstate", None)
     if sqlstate in AMBIGUOUS:  # of psycopg or its pool, which got no connection or lost it, or of pgbouncer
         # Of the last two kinds where the server went without a word, or in the middle of one.

@@ -110,7 +110,7 @@ def describe_answer(answer: Answer) -> dict[str, Any]:
     result: dict[str, Any] = {
         "status": "healthy",
         "database": "connected",
-        "server_version": f"{answer.version // 10_000}.{answer.version % 10_000}",
+        "server_version": answer.product or f"{answer.version // 10_000}.{answer.version % 10_000}",
         "role": "standby" if answer.standby else "primary",
         "tls": answer.tls,
     }

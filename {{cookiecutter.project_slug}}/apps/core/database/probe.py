@@ -53,6 +53,7 @@ class Answer(NamedTuple):
     port: str
     standby: bool
     tls: bool
+    product: str = ""  # of a database that is not PostgreSQL, in place of all others
     connections: tuple[int, int] | None = None
     position: int | None = None
     lag: float | None = None
@@ -68,6 +69,8 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
     ReadOnlySqlTransaction for a standby where the primary is meant, and NotSupportedError for a server older than
     version 15.
     """
+    if connections[using].vendor != "postgresql":
+        return probe_other(connections[using])
     deadline = time.monotonic() + timeout
     asking = _asking.setdefault(using, threading.Lock())
     if not asking.acquire(timeout=timeout):
@@ -88,6 +91,14 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
     if answer.standby and wants_primary(connection):
         raise errors.ReadOnlySqlTransaction("session is read-only")
     return answer
+
+
+def probe_other(connection: BaseDatabaseWrapper) -> Answer:
+    """Return what a database is that is not PostgreSQL; raises what Django raises."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1{connection.features.bare_select_suffix}")
+    product = f"{connection.display_name} {'.'.join(map(str, connection.get_database_version()))}"
+    return Answer(0, "", "", standby=False, tls=False, product=product)
 
 
 def wants_primary(connection: BaseDatabaseWrapper) -> bool:

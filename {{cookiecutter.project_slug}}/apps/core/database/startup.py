@@ -59,7 +59,8 @@ def check_before_serving() -> None:
         for connection in connections.all(initialized_only=True):
             if connection.connection:
                 connection.close()
-            connection.close_pool()  # type: ignore[attr-defined]
+            if connection.vendor == "postgresql":
+                connection.close_pool()  # type: ignore[attr-defined]
 
 
 def wait_for_database(
