@@ -142,7 +142,7 @@ def test_readiness_is_that_of_the_database_that_took_the_name(cluster, tmp_path)
         connection.execute("DELETE FROM django_migrations WHERE id = (SELECT id FROM aside)")
         cluster.manage("backup_database", "--folder", tmp_path)
         connection.execute("INSERT INTO django_migrations OVERRIDING SYSTEM VALUE SELECT * FROM aside")
-    with cluster.serve() as site:
+    with cluster.serve(WEB_CONCURRENCY="1") as site:
         wait_until(lambda: site.ask("health/ready").status == 200)
         restore(cluster, next(tmp_path.glob("*.dump")))
         wait_until(lambda: site.ask("health/ready").status == 503, 20)

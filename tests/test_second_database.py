@@ -230,6 +230,16 @@ def test_commands_of_postgresql_refuse_another_kind_in_a_sentence(sqlite, tmp_pa
     assert sentence.endswith("Database 'legacy' is SQLite, but this needs PostgreSQL.")
 
 
+def test_statements_and_advice_for_another_kind_are_not_those_of_postgresql(sqlite):
+    project, variables = sqlite
+    production = {**variables, "DJANGO_SETTINGS_MODULE": "config.settings.production"}
+    statements = manage(project, "sqlflush", "--database", "legacy", **production).stdout
+    assert statements.startswith("BEGIN;")
+    assert "guard" not in statements
+    advice = manage(project, "check", "--deploy", "--database", "legacy", **production).stderr
+    assert "protection.W001" not in advice
+
+
 def test_run_of_the_project_s_own_tests_keeps_the_second_database(sqlite):
     project, variables = sqlite
     (project / "tests" / "test_second.py").write_text(OWN_TESTS)
