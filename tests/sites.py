@@ -347,3 +347,60 @@ class Relay:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.thread.join()
         self.listener.close()
+
+
+# The message at which it stalls, by its type and the beginning of its content, and how much of it goes through.
+STALLS = {
+    "authentication request": (b"R", struct.pack("!i", 10), None),
+    "AuthenticationOk": (b"R", struct.pack("!i", 0), None),
+    "login's ReadyForQuery": (b"Z", b"", 0),
+    "RowDescription": (b"T", b"", None),
+    "middle of a message": (b"D", b"", 4),
+    "DataRow": (b"D", b"", None),
+    "CommandComplete": (b"C", b"", None),
+    "byte by byte": (b"", b"", None),
+}
+
+
+class Stalling(Relay):
+    """
+    Passes on a server's messages one by one and, once it has a `point`, none after that point of the protocol.
+
+    What waits for the rest sees the end of the connection only after HELD seconds.
+    """
+
+    HELD = 8
+    point = None
+
+    def carry(self, client, server):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        data = b""
+        while True:
+            for source in select.select([client, server], [], [])[0]:
+                if not (received := source.recv(65536)):
+                    return
+                if source is client:
+                    server.sendall(received)
+                    continue
+                data += received
+                while len(data) >= 5 and len(data) > (length := struct.unpack_from("!i", data, 1)[0]):
+                    message, data = data[: length + 1], data[length + 1 :]
+                    if not self.hand_over(client, message):
+                        client.settimeout(self.HELD)
+                        while client.recv(1024):
+                            pass
+                        return
+
+    def hand_over(self, client, message):
+        """Pass a message on, unless it is not to get through; tell whether the next one may follow."""
+        kind, content, share = STALLS.get(self.point, (None, None, None))
+        if self.point == "byte by byte":
+            for number in range(len(message)):
+                client.sendall(message[number : number + 1])
+                time.sleep(0.001)
+            return True
+        if kind == message[:1] and message[5:].startswith(content):
+            client.sendall(message[:share])
+            return False
+        client.sendall(message)
+        return True

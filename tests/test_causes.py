@@ -45,7 +45,8 @@ WRONG = "wrong-Xq7-password"
 SAID = {
     "pool_exhausted": (
         "No connection of the pool to database '{name}' became free in time.",
-        "Raise DB_POOL_MAX_SIZE, or find what holds connections for long",
+        "Raise DB_POOL_MAX_SIZE, or find what holds connections for long: slow queries, or threads of your own that "
+        "queried outside `with release_connections()`",
     ),
     "timeout": (
         "Database server at {host}:{port} did not answer in time. "

@@ -11,7 +11,7 @@ from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import Connection
 
-from apps.core.database.connection import let_go
+from apps.core.database.causes import Cause
 from apps.core.database.diagnosis import find_origin, is_unavailable
 
 from .standby import FRESH, Replica, find_replicas
@@ -78,7 +78,7 @@ def begin(state: State) -> Iterator[State]:
 def guard(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     """Execute a query on a replica; leave that out of what follows where it has failed."""
     try:
-        return let_go(execute, sql, params, many, context)
+        return find_replicas()[context["connection"].alias].execute(execute, sql, params, many, context)
     except Error as error:
         if state := current.get():
             leave_out(state, context["connection"], error)
@@ -91,8 +91,11 @@ def leave_out(state: State, connection: BaseDatabaseWrapper, error: Error) -> No
         state.left_out.update(find_replicas())  # the others replay the same
     elif is_unavailable(error):
         replica = find_replicas()[connection.alias]
-        state.left_out.add(connection.alias)
-        replica.refuse(connection, replica.explain(error))
+        diagnosis = replica.explain(error)
+        replica.refuse(connection, diagnosis)
+        if diagnosis.cause != Cause.TERMINATED or replica.has_gone():  # else the query may be what was to end
+            state.left_out.add(connection.alias)
+        error.of_replica = True  # type: ignore[attr-defined]
     else:
         return
     state.release()

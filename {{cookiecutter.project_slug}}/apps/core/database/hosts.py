@@ -1,6 +1,7 @@
 """The hosts of one database, of which one is the primary: which that was last, since it is asked first."""
 
 from collections.abc import Mapping
+from queue import SimpleQueue
 from typing import Any, Self
 
 import psycopg
@@ -37,6 +38,24 @@ class PooledConnection(psycopg.Connection[TupleRow]):
         if parameters.get(SESSIONS) in OF_PRIMARY:
             remember_primary(*connection.hosts, connection.pgconn)
         return connection
+
+    def __del__(self, *_: object) -> None:
+        """Note that the thread which used it has ended; only here, since a pool may hold its lock at this moment."""
+        if getattr(self, "_pool", None):
+            _abandoned.put(self)
+
+
+# Connections that nothing refers to any more, and that were not given back to their pools.
+_abandoned: SimpleQueue[PooledConnection] = SimpleQueue()
+
+
+def replace_abandoned() -> None:
+    """Have pools replace the connections of threads that have ended without giving them back."""
+    while not _abandoned.empty():
+        connection = _abandoned.get()
+        pool = connection._pool  # noqa: SLF001  as Django does
+        connection.close()
+        pool.putconn(connection)  # type: ignore[union-attr]
 
 
 def list_places(hosts: str, ports: str) -> list[Place]:

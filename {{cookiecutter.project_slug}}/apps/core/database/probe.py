@@ -23,11 +23,12 @@ OLDEST_SERVER = 15
 NO_PRIMARY = re.compile("session is read-only|server is in hot standby mode")  # what libpq says of a standby
 SAID = "FATAL: "  # what precedes a server's own words
 SILENCE = 3  # the share of the rest of the time, its inverse, that silent hosts are given once there is a standby
-QUESTION = b"SELECT pg_is_in_recovery()"
+QUESTION = b"SELECT pg_is_in_recovery(), extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
 # Everybody may count sessions, though not see what those of other roles are. A standby that has replayed all that it
 # received is not behind, however long ago the primary wrote something.
 QUESTION_ABOUT_DETAILS = b"""
-    SELECT standby, count(*), current_setting('max_connections'),
+    SELECT standby, extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()), count(*),
+        current_setting('max_connections'),
         CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0',
         CASE WHEN standby AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
             WHEN standby THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END
@@ -53,6 +54,7 @@ class Answer(NamedTuple):
     port: str
     standby: bool
     tls: bool
+    age: float = 0.0  # seconds for which the server has run
     product: str = ""  # of a database that is not PostgreSQL, in place of all others
     connections: tuple[int, int] | None = None
     position: int | None = None
@@ -165,29 +167,36 @@ def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
 
 
 def ask(connection: pq.abc.PGconn, question: bytes, deadline: float) -> list[str | None]:
-    """Put the question on an open, idle connection, and return the row that answers it."""
+    """
+    Put the question on an open, idle connection, and return the row that answers it.
+
+    Raises what psycopg raises, after which the connection cannot be used any more: its reply may be read in part.
+    """
     connection.send_query(question)
     while connection.flush():
         wait(connection.socket, deadline, writing=True)
+    row = list[str | None]()
+    while result := read_result(connection, deadline):
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            raise errors.error_from_result(result)
+        values = (result.get_value(0, column) for column in range(result.nfields))
+        row = [None if value is None else value.decode() for value in values]
+    return row
+
+
+def read_result(connection: pq.abc.PGconn, deadline: float) -> pq.abc.PGresult | None:
+    """Return the next result of a query, or None after the last one, for which libpq would block the whole process."""
     while connection.is_busy():
         wait(connection.socket, deadline)
         connection.consume_input()
-    failure, row = None, list[str | None]()
-    while result := connection.get_result():
-        if result.status == pq.ExecStatus.TUPLES_OK:
-            values = (result.get_value(0, column) for column in range(result.nfields))
-            row = [None if value is None else value.decode() for value in values]
-        elif not failure:  # a second one only tells that the server is gone
-            failure = errors.error_from_result(result)
-    if failure:
-        raise failure
-    return row
+    return connection.get_result()
 
 
 def read_answer(connection: pq.abc.PGconn, row: list[str | None]) -> Answer:
     """Return what a question's row and the connection itself tell about a database."""
-    standby, *details = row
-    answer = Answer(connection.server_version, *read_place(connection), standby == "t", bool(connection.ssl_in_use))
+    standby, age, *details = row
+    place, tls = read_place(connection), bool(connection.ssl_in_use)
+    answer = Answer(connection.server_version, *place, standby == "t", tls, float(age or 0))
     if not details:
         return answer
     used, maximum, position, lag = details
@@ -227,6 +236,7 @@ def finish_first(begun: Iterable[pq.abc.PGconn], deadline: float) -> pq.abc.PGco
         for connection in wait_for_any(progress, deadline):
             progress[connection] = advance(connection)
             if progress[connection] == pq.PollingStatus.OK:
+                connection.nonblocking = 1  # or libpq would wait for room to send
                 return connection
             if progress[connection] == pq.PollingStatus.FAILED:
                 del progress[connection]
@@ -244,7 +254,7 @@ def wait_for_any(progress: Mapping[pq.abc.PGconn, int], deadline: float) -> list
         for connection, state in progress.items():
             event = selectors.EVENT_WRITE if state == pq.PollingStatus.WRITING else selectors.EVENT_READ
             selector.register(connection.socket, event, connection)
-        if ready := selector.select(remaining(deadline)):
+        if (left := remaining(deadline)) and (ready := selector.select(left)):
             return [key.data for key, _ in ready]
     raise too_late()
 
