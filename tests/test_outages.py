@@ -187,7 +187,9 @@ def test_frozen_server_beside_pages_without_a_query(request, way, changed, serve
             time.sleep(1.5)
         caught = load.answers.where("lazy", ended_after=gone, ended_before=back)
         tell(request, load.answers, f"slowest {load.answers.slowest():.2f} s")
-        assert load.answers.slowest() < CONNECT + 1 + ALLOWANCE / 2
+        # pgbouncer may give up, which says nothing of the server, just before the probe that waits in its queue.
+        twice = CONNECT if way == "pgbouncer" else 0
+        assert load.answers.slowest() < CONNECT + 1 + ALLOWANCE / 2 + twice
         assert 503 in caught.statuses()
         assert_only_away(load.answers, gone, back)
 

@@ -15,6 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from . import views
 from .database.causes import Cause
+from .database.connection import spare_health_check
 from .database.diagnosis import Diagnosis, is_unavailable
 from .database.outage import PASSING, watch
 from .readiness import readiness
@@ -138,6 +139,7 @@ class DatabaseMiddleware:
         """Connect for a view that needs the database, or refuse the request."""
         connection = connections[watch.using]
         if watch.using in getattr(view, "_non_atomic_requests", ()) or may_do_without(connection, request):
+            spare_health_check(connection)
             return None
         diagnosis = watch.admit(connection)
         if diagnosis is None:

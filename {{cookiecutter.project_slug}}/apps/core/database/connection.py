@@ -46,13 +46,18 @@ def check_pooled(connection: PooledConnection) -> None:
         raise
 
 
-def drop_if_lost(connection: BaseDatabaseWrapper) -> None:
-    """Close the connection that the thread has kept, if it has one, where that is lost; asks only where in doubt."""
+def spare_health_check(connection: BaseDatabaseWrapper) -> None:
+    """Have Django not query a kept connection that is quiet, since nothing would bound that; close one elsewhere."""
     kept = connection.connection
     if kept and is_elsewhere(*name_hosts(connection), kept.pgconn):
         connection.close()
     elif kept and not kept.closed and is_quiet(kept):
         connection.health_check_done = True  # type: ignore[attr-defined]  # Django's, which is a round trip
+
+
+def drop_if_lost(connection: BaseDatabaseWrapper) -> None:
+    """Close the connection that the thread has kept, if it has one, where that is lost; asks only where in doubt."""
+    spare_health_check(connection)
     connection.close_if_health_check_failed()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from config import process, server
@@ -114,6 +114,8 @@ class Watch:
         """Execute a query of a request, which may not have been admitted since it may have needed none."""
         connection = context["connection"]
         if connection not in self.waiting:
+            if (outage := self.outage) and outage.diagnosis.cause == Cause.TIMEOUT:
+                raise OperationalError("connection timeout expired")
             self.enter(connection)
         try:
             return self.execute(execute, sql, params, many, context)
