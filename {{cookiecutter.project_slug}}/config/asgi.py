@@ -17,17 +17,12 @@ process.begin(process.Role.ASGI)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 
 serve = get_asgi_application()
-
-
-@cache
-def prepare(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the threads of an event loop, such as those of `asyncio.to_thread`, keep no database connections."""
-    loop.set_default_executor(ReleasingExecutor())
+set_executor = cache(lambda loop: loop.set_default_executor(ReleasingExecutor()))
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Serve a request; an event loop is prepared by its first one, since not all servers have a lifespan."""
-    prepare(asyncio.get_running_loop())
+    """Serve a request; the first one sets the event loop's executor, since not all servers have a lifespan."""
+    set_executor(asyncio.get_running_loop())
     await serve(scope, receive, send)
 
 

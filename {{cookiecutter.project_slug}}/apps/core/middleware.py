@@ -91,8 +91,7 @@ class DatabaseMiddleware:
     Answers 503 while the database cannot be used, to requests that need it.
 
     A view says that it needs none by `transaction.non_atomic_requests`; it is served through an outage. Where the
-    server goes while a request of a safe method is answered, that is answered anew, once, when the server is back; but
-    not where only its session was ended, since its query may be what has to end.
+    server goes, not only the session, a request of a safe method is answered anew, once, when the server is back.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -118,12 +117,8 @@ class DatabaseMiddleware:
         connection = connections[watch.using]
         ended = lost[-1].cause == Cause.TERMINATED or getattr(connection, "was_ended", False)
         watch.enter(connection)
-        if (
-            lost[-1].cause in PASSING
-            and may_repeat(request)
-            # In any case wait for a probe: a server that goes ends its sessions one after the other.
-            and (watch.has_gone() or not ended)
-        ):
+        may = lost[-1].cause in PASSING and may_repeat(request)
+        if may and (watch.has_gone() or not ended):  # which waits: a server that goes ends its sessions one by one
             if diagnosis := watch.admit(connection):
                 lost.append(diagnosis)
             else:

@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import Connection
 
 from apps.core.database.causes import Cause
+from apps.core.database.connection import let_go
 from apps.core.database.diagnosis import find_origin, is_unavailable
 
 from .standby import FRESH, Replica, find_replicas
@@ -78,11 +79,13 @@ def begin(state: State) -> Iterator[State]:
 def guard(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     """Execute a query on a replica; leave that out of what follows where it has failed."""
     try:
-        return find_replicas()[context["connection"].alias].execute(execute, sql, params, many, context)
+        result = let_go(execute, sql, params, many, context)
     except Error as error:
         if state := current.get():
             leave_out(state, context["connection"], error)
         raise
+    find_replicas()[context["connection"].alias].last_success_at = time.monotonic()
+    return result
 
 
 def leave_out(state: State, connection: BaseDatabaseWrapper, error: Error) -> None:

@@ -104,13 +104,7 @@ def let_go(execute: Callable[..., Any], sql: str, params: Any, many: bool, conte
 
 @contextlib.contextmanager
 def release_connections() -> Iterator[None]:
-    """
-    Give this thread's database connections back to their pools, or close them, at the end of the block.
-
-    For threads that outlive their queries, such as those of an executor of your own: under a pool, an idle thread
-    would hold a connection that requests wait for. A connection inside a transaction is left alone. It decorates
-    functions, too.
-    """
+    """Close this thread's connections that are in no transaction, or give them back to the pool, when a block ends."""
     try:
         yield
     finally:

@@ -40,22 +40,12 @@ class PooledConnection(psycopg.Connection[TupleRow]):
         return connection
 
     def __del__(self, *_: object) -> None:
-        """Note that the thread which used it has ended; only here, since a pool may hold its lock at this moment."""
+        """Note that its thread has ended without giving it back; whatever runs now may hold the pool's lock."""
         if getattr(self, "_pool", None):
-            _abandoned.put(self)
+            abandoned.put(self)
 
 
-# Connections that nothing refers to any more, and that were not given back to their pools.
-_abandoned: SimpleQueue[PooledConnection] = SimpleQueue()
-
-
-def replace_abandoned() -> None:
-    """Have pools replace the connections of threads that have ended without giving them back."""
-    while not _abandoned.empty():
-        connection = _abandoned.get()
-        pool = connection._pool  # noqa: SLF001  as Django does
-        connection.close()
-        pool.putconn(connection)  # type: ignore[union-attr]
+abandoned: SimpleQueue[PooledConnection] = SimpleQueue()
 
 
 def list_places(hosts: str, ports: str) -> list[Place]:

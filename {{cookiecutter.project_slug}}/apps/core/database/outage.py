@@ -23,7 +23,7 @@ from .causes import Cause
 from .connection import ask_behind, drop_if_lost, let_go, read_timeout, shut_down
 from .diagnosis import Diagnosis, diagnose, is_unavailable
 from .health import FAILURES
-from .hosts import OF_PRIMARY, Place, find_primary, forget_primary, is_elsewhere, name_hosts, replace_abandoned
+from .hosts import OF_PRIMARY, Place, abandoned, find_primary, forget_primary, is_elsewhere, name_hosts
 from .probe import probe, seeks
 
 logger = logging.getLogger(__name__)
@@ -72,9 +72,8 @@ class Watch:
         self.using = using
         self.lock = threading.Lock()
         self.waiting: dict[BaseDatabaseWrapper, float] = {}  # who uses the database, since when
-        self.last_success_at = self.asked = self.probed_at = self.logged = self.collected_at = float("-inf")
-        self.server_started_at = float("-inf")
-        self.pool_timeouts = 0
+        self.last_success_at = self.asked = self.probed_at = self.logged = float("-inf")
+        self.server_started_at = self.collected_at = float("-inf")
         self.suspicion = threading.Event()
         self.reason: Diagnosis | None = None  # of the last question that failed
         self.outage: Outage | None = None
@@ -117,14 +116,6 @@ class Watch:
             if (outage := self.outage) and outage.diagnosis.cause == Cause.TIMEOUT:
                 raise OperationalError("connection timeout expired")
             self.enter(connection)
-        try:
-            return self.execute(execute, sql, params, many, context)
-        finally:
-            if connection.connection is None:  # lost
-                self.leave(connection)
-
-    def execute(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        """Execute a query, whose success alone proves that the database is there: a request may make none."""
         result = let_go(execute, sql, params, many, context)
         self.last_success_at = time.monotonic()
         return result
@@ -169,13 +160,13 @@ class Watch:
 
     def has_gone(self) -> bool:
         """Tell whether the server went, or only a session that ended just now; the next probe fails then, or waits."""
-        begin, primary = time.monotonic(), self.primary
+        begin = time.monotonic()
         deadline = begin + read_timeout(connections[self.using]) + SLOW
         self.suspicion.set()
         while not self.outage and self.probed_at < begin and time.monotonic() < deadline:
             time.sleep(INTERVAL / 4)
         away = self.outage or (self.reason and self.is_away(self.reason))
-        return bool(away) or self.primary != primary or self.server_started_at > begin - SLOW
+        return bool(away) or self.server_started_at > begin - SLOW
 
     def leave(self, connection: BaseDatabaseWrapper) -> None:
         """Note that a request does not use the database any more."""
@@ -214,13 +205,15 @@ class Watch:
         return INTERVAL
 
     def reclaim_connections(self) -> None:
-        """Have the pool replace the connections of threads that ended; once it is exhausted, find them at once."""
+        """Have the pool replace the connections of threads that ended; find them at once where requests wait for it."""
         pool = getattr(connections[self.using], "pool", None)
-        timeouts = pool.get_stats().get("requests_errors", 0) if pool else 0
-        if timeouts != self.pool_timeouts and time.monotonic() > self.collected_at + LINE_INTERVAL:
-            self.pool_timeouts, self.collected_at = timeouts, time.monotonic()
+        if pool and pool.get_stats()["requests_waiting"] and time.monotonic() > self.collected_at + LINE_INTERVAL:
+            self.collected_at = time.monotonic()
             gc.collect()
-        replace_abandoned()
+        while not abandoned.empty():
+            connection = abandoned.get()
+            connection.close()
+            connection._pool.putconn(connection)  # type: ignore[union-attr]  # noqa: SLF001  as Django does
 
     def is_slow(self) -> bool:
         """Tell whether a request takes long while no query succeeds, and no probe has begun."""

@@ -18,17 +18,15 @@ from .lookup import resolve
 
 # Of psycopg's and Django's, which libpq does not know.
 NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
-LEAST_SHARE = 0.1  # of its time, which who waited for somebody else's question still needs to put one
 OLDEST_SERVER = 15
 NO_PRIMARY = re.compile("session is read-only|server is in hot standby mode")  # what libpq says of a standby
 SAID = "FATAL: "  # what precedes a server's own words
 SILENCE = 3  # the share of the rest of the time, its inverse, that silent hosts are given once there is a standby
-QUESTION = b"SELECT pg_is_in_recovery(), extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
+QUESTION = b"SELECT pg_is_in_recovery(), extract(epoch FROM now() - pg_postmaster_start_time())"
 # Everybody may count sessions, though not see what those of other roles are. A standby that has replayed all that it
 # received is not behind, however long ago the primary wrote something.
 QUESTION_ABOUT_DETAILS = b"""
-    SELECT standby, extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()), count(*),
-        current_setting('max_connections'),
+    SELECT standby, count(*), current_setting('max_connections'),
         CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0',
         CASE WHEN standby AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
             WHEN standby THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END
@@ -54,11 +52,11 @@ class Answer(NamedTuple):
     port: str
     standby: bool
     tls: bool
-    age: float = 0.0  # seconds for which the server has run
     product: str = ""  # of a database that is not PostgreSQL, in place of all others
     connections: tuple[int, int] | None = None
     position: int | None = None
     lag: float | None = None
+    age: float = 0.0  # seconds for which the server has run, unless details were asked for
 
 
 def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = True) -> Answer:
@@ -78,8 +76,6 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
     if not asking.acquire(timeout=timeout):
         raise too_late()
     try:
-        if remaining(deadline) < timeout * LEAST_SHARE:
-            raise too_late()
         connection = connections[using]
         question = QUESTION_ABOUT_DETAILS if details else QUESTION
         answer = ask_idle(connection, question, deadline)
@@ -167,38 +163,29 @@ def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
 
 
 def ask(connection: pq.abc.PGconn, question: bytes, deadline: float) -> list[str | None]:
-    """
-    Put the question on an open, idle connection, and return the row that answers it.
-
-    Raises what psycopg raises, after which the connection cannot be used any more: its reply may be read in part.
-    """
+    """Put the question on an open, idle connection, and return the row that answers it; close it after an error."""
     connection.send_query(question)
     while connection.flush():
         wait(connection.socket, deadline, writing=True)
     row = list[str | None]()
-    while result := read_result(connection, deadline):
+    while True:
+        while connection.is_busy():  # before each result and the end, or libpq would block the whole process
+            wait(connection.socket, deadline)
+            connection.consume_input()
+        if not (result := connection.get_result()):
+            return row
         if result.status != pq.ExecStatus.TUPLES_OK:
             raise errors.error_from_result(result)
         values = (result.get_value(0, column) for column in range(result.nfields))
         row = [None if value is None else value.decode() for value in values]
-    return row
-
-
-def read_result(connection: pq.abc.PGconn, deadline: float) -> pq.abc.PGresult | None:
-    """Return the next result of a query, or None after the last one, for which libpq would block the whole process."""
-    while connection.is_busy():
-        wait(connection.socket, deadline)
-        connection.consume_input()
-    return connection.get_result()
 
 
 def read_answer(connection: pq.abc.PGconn, row: list[str | None]) -> Answer:
     """Return what a question's row and the connection itself tell about a database."""
-    standby, age, *details = row
-    place, tls = read_place(connection), bool(connection.ssl_in_use)
-    answer = Answer(connection.server_version, *place, standby == "t", tls, float(age or 0))
-    if not details:
-        return answer
+    standby, *details = row
+    answer = Answer(connection.server_version, *read_place(connection), standby == "t", bool(connection.ssl_in_use))
+    if not details[1:]:
+        return answer._replace(age=float(details[0] or 0))
     used, maximum, position, lag = details
     connections = int(used or 0), int(maximum or 0)
     return answer._replace(connections=connections, position=int(position or 0), lag=float(lag) if lag else None)
