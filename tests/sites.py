@@ -111,12 +111,12 @@ def limit_role(server):
 
 
 @contextlib.contextmanager
-def pgbouncer(port):
-    """Run a pgbouncer in transaction mode before the port; it tries again at once."""
+def pgbouncer(port, database="app", user="app", password=PASSWORD, certificates=None):
+    """Run a pgbouncer in transaction mode before the port; it tries again at once, and offers what `certify` made."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         users, own = Path(folder, "users.txt"), free_port()
-        users.write_text(f'"app" "{PASSWORD}"\n')
+        users.write_text(f'"{user}" "{password}"\n')
         settings = {
             "listen_addr": "127.0.0.1",
             "listen_port": own,
@@ -128,9 +128,12 @@ def pgbouncer(port):
             "server_login_retry": 0.1,  # instead of 15 seconds, for which it does not see that the server is back
             "query_wait_timeout": CONNECT,
         }
+        if certificates:
+            files = {"client_tls_key_file": "server.key", "client_tls_cert_file": "server.crt"}
+            settings |= {"client_tls_sslmode": "require", **{name: certificates / file for name, file in files.items()}}
         configuration = Path(folder, "pgbouncer.ini")
         configuration.write_text(
-            f"[databases]\napp = host=127.0.0.1 port={port} password={PASSWORD}\n[pgbouncer]\n"
+            f"[databases]\n{database} = host=127.0.0.1 port={port} password={password}\n[pgbouncer]\n"
             + "".join(f"{name} = {value}\n" for name, value in settings.items())
         )
         user = become("nobody") if os.geteuid() == 0 else []
@@ -344,3 +347,60 @@ class Relay:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.thread.join()
         self.listener.close()
+
+
+# The message at which it stalls, by its type and the beginning of its content, and how much of it goes through.
+STALLS = {
+    "authentication request": (b"R", struct.pack("!i", 10), None),
+    "AuthenticationOk": (b"R", struct.pack("!i", 0), None),
+    "login's ReadyForQuery": (b"Z", b"", 0),
+    "RowDescription": (b"T", b"", None),
+    "middle of a message": (b"D", b"", 4),
+    "DataRow": (b"D", b"", None),
+    "CommandComplete": (b"C", b"", None),
+    "byte by byte": (b"", b"", None),
+}
+
+
+class Stalling(Relay):
+    """
+    Passes on a server's messages one by one and, once it has a `point`, none after that point of the protocol.
+
+    What waits for the rest sees the end of the connection only after HELD seconds.
+    """
+
+    HELD = 8
+    point = None
+
+    def carry(self, client, server):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        data = b""
+        while True:
+            for source in select.select([client, server], [], [])[0]:
+                if not (received := source.recv(65536)):
+                    return
+                if source is client:
+                    server.sendall(received)
+                    continue
+                data += received
+                while len(data) >= 5 and len(data) > (length := struct.unpack_from("!i", data, 1)[0]):
+                    message, data = data[: length + 1], data[length + 1 :]
+                    if not self.hand_over(client, message):
+                        client.settimeout(self.HELD)
+                        while client.recv(1024):
+                            pass
+                        return
+
+    def hand_over(self, client, message):
+        """Pass a message on, unless it is not to get through; tell whether the next one may follow."""
+        kind, content, share = STALLS.get(self.point, (None, None, None))
+        if self.point == "byte by byte":
+            for number in range(len(message)):
+                client.sendall(message[number : number + 1])
+                time.sleep(0.001)
+            return True
+        if kind == message[:1] and message[5:].startswith(content):
+            client.sendall(message[:share])
+            return False
+        client.sendall(message)
+        return True

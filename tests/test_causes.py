@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -20,7 +21,19 @@ from types import SimpleNamespace
 import psycopg
 import psycopg_pool
 import pytest
-from conftest import PASSWORD, TEMPLATE, become, certify, free_port, postgres, run, running, unpack, wait_until
+from conftest import (
+    PASSWORD,
+    TEMPLATE,
+    become,
+    certify,
+    free_port,
+    manage,
+    postgres,
+    run,
+    running,
+    unpack,
+    wait_until,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -32,7 +45,8 @@ WRONG = "wrong-Xq7-password"
 SAID = {
     "pool_exhausted": (
         "No connection of the pool to database '{name}' became free in time.",
-        "Raise DB_POOL_MAX_SIZE, or find what holds connections for long",
+        "Raise DB_POOL_MAX_SIZE, or find what holds connections for long: slow queries, or threads of your own that "
+        "queried outside `with release_connections()`",
     ),
     "timeout": (
         "Database server at {host}:{port} did not answer in time. "
@@ -939,7 +953,7 @@ def told_remedy():
     return SAID["authentication_failed"][1]
 
 
-# Errors of queries, by their codes.
+# Codes of a refused connection, as they come from a second look.
 
 CODES = {
     "08": "connection_lost",
@@ -976,8 +990,40 @@ def all_codes():
 @pytest.mark.parametrize("code", all_codes())
 def test_every_code_of_trouble_has_its_cause(checked, code):
     error = psycopg.errors.lookup(code)('database "x" does not exist' if code not in ("08P01", "28000") else "x")
-    cause = CODES.get(code) or CODES[code[:2]]
-    assert checked.code.diagnosis.diagnose(error, {}).cause == cause
+    assert checked.code.diagnosis.diagnose(error, {}).cause == find_cause(code)
+
+
+OF_QUERIES = {
+    "connection_lost",
+    "disk_full",
+    "locked",
+    "out_of_memory",
+    "read_only",
+    "starting_or_stopping",
+    "terminated",
+    "too_many_connections",
+    "unknown",
+}
+
+
+@pytest.mark.parametrize("text", ["x", 'database "x" is not currently accepting connections', "permission denied for"])
+def test_query_has_no_cause_of_a_connection(checked, plain, text):
+    """Whatever its code: it is not the settings nor a missing privilege of the database that has to be changed."""
+    from django.db import Error  # noqa: PLC0415
+
+    found = {}
+    with checked.database(PORT=plain.port, USER="owner") as alias, checked.connections[alias].cursor() as cursor:
+        for code in all_codes():
+            if code != "08P01":  # by its text, where that is pgbouncer's
+                with pytest.raises(Error) as caught:
+                    cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION '{text}' USING ERRCODE = '{code}'; END $$")
+                found[code] = str(checked.code.diagnosis.diagnose(caught.value, {}).cause)
+    assert len(found) > 30
+    assert found == {code: cause if (cause := find_cause(code)) in OF_QUERIES else "unknown" for code in found}
+
+
+def find_cause(code):
+    return CODES.get(code) or CODES[code[:2]]
 
 
 def test_state_of_the_database_is_told_from_a_mistake(checked):
@@ -1001,6 +1047,169 @@ def test_error_without_a_code_is_the_connection_s_unless_the_caller_made_it(chec
     assert all(is_unavailable(error("x")) for error in lost)
     mistaken = psycopg.ProgrammingError, psycopg.InterfaceError, psycopg.DataError, psycopg.NotSupportedError
     assert not any(is_unavailable(error("x")) for error in (*mistaken, ValueError))
+
+
+# Commands: an error that occurred while connecting is explained, and any other is left alone.
+
+COMMAND = """
+    from apps.core.database import ensure_database_connection
+    from apps.core.management.commands.check_database import DatabaseReadyCheck
+    from django.core.management.base import BaseCommand
+    from django.db import NotSupportedError, OperationalError, connection, connections, transaction
+    from django.db.backends.signals import connection_created
+
+
+    def ask(query, using="default"):
+        with connections[using].cursor() as cursor:
+            cursor.execute(query)
+
+
+    def ask_as_soon_as_connected(query):
+        def receive(connection, **kwargs):
+            with connection.cursor() as cursor:
+                cursor.execute(query)
+
+        connection_created.connect(receive)
+        ask("SELECT 1")
+
+
+    def fail(error):
+        ask("SELECT 1")
+        raise error
+
+
+    class Command(BaseCommand):
+        requires_system_checks = ()
+
+        def add_arguments(self, parser):
+            parser.add_argument("code")
+
+        def handle(self, code, **options):
+            exec(code)
+"""
+SETTINGS = """
+    import os
+    from config.settings.development import *
+
+    INSTALLED_APPS = [*INSTALLED_APPS, "own"]
+    DATABASES["default"]["OPTIONS"] |= eval(os.environ.get("OWN_OPTIONS", "{}"))
+    DATABASES["other"] = {**DATABASES["default"], "PORT": os.environ.get("OTHER_PORT"), "NAME": "elsewhere"}
+"""
+
+
+@pytest.fixture(scope="module")
+def own(project, tmp_path_factory):
+    """A project with a command of its user's."""
+    own = Path(shutil.copytree(project, tmp_path_factory.mktemp("own") / "project"))
+    (own / "own" / "management" / "commands").mkdir(parents=True)
+    for name in ("own", "own/management", "own/management/commands"):
+        (own / name / "__init__.py").touch()
+    (own / "own" / "management" / "commands" / "own.py").write_text(textwrap.dedent(COMMAND))
+    (own / "own_settings.py").write_text(textwrap.dedent(SETTINGS))
+    return own
+
+
+@pytest.fixture
+def variables(plain):
+    return {
+        "DJANGO_SETTINGS_MODULE": "own_settings",
+        "DB_EMBEDDED": "false",
+        "DB_HOST": "127.0.0.1",
+        "DB_PORT": str(plain.port),
+        "DB_NAME": "app",
+        "DB_USER": "owner",
+        "DB_PASSWORD": PASSWORD,
+        "DB_MIGRATE_USER": "",
+        "DB_ADMIN_USER": "",
+    }
+
+
+def raising(code, text="mine"):
+    return f"""ask("DO $$ BEGIN RAISE EXCEPTION '{text}' USING ERRCODE = '{code}'; END $$")"""
+
+
+NOT_OF_CONNECTING = {
+    "own error": ("""fail(OperationalError("mine"))""", "mine"),
+    "own words": ("""fail(OperationalError("Connection refused"))""", "Connection refused"),
+    "own refusal": ("""fail(NotSupportedError("mine"))""", "mine"),
+    "sequence": (
+        """ask("CREATE SEQUENCE IF NOT EXISTS fresh"); ask("SELECT currval('fresh')")""",
+        'currval of sequence "fresh" is not yet defined in this session',
+    ),
+    "cancelled": ("""ask("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(5)")""", "due to user request"),
+    "statement timeout": (
+        """ask("SET statement_timeout = '50ms'"); ask("SELECT pg_sleep(5)")""",
+        "canceling statement due to statement timeout",
+    ),
+    "terminated": (
+        """ask("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)")""",
+        "terminating connection due to administrator command",
+    ),
+    "privilege": (
+        """ask("CREATE TABLE IF NOT EXISTS private (); SET ROLE member; SELECT FROM private")""",
+        "permission denied for table private",
+    ),
+    "receiver": (f"ask_as_soon_as_{raising('55000').replace('ask(', 'connected(')}", "mine"),
+    **{code: (raising(code), "mine") for code in ("0A000", "28000", "3D000", "53300", "55P03", "57P03", "08006")},
+}
+
+
+@pytest.mark.parametrize(("code", "text"), NOT_OF_CONNECTING.values(), ids=NOT_OF_CONNECTING)
+def test_error_that_is_not_of_connecting_keeps_traceback_and_text(own, variables, code, text):
+    done = manage(own, "own", code, check=False, **variables)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert text in done.stderr.rpartition("\ndjango.db.utils.")[2], done.stderr
+    assert "Remedy" not in done.stderr
+
+
+REFUSED = "Could not connect to database server at 127.0.0.1:{port}. "
+CONNECTING = [
+    (("own", 'ask("SELECT 1")'), {"DB_PORT": "1"}, REFUSED.format(port=1)),
+    (("own", 'transaction.atomic(lambda: ask("SELECT 1"))()'), {"DB_PORT": "1"}, REFUSED.format(port=1)),
+    (("own", "ensure_database_connection()"), {"DB_PORT": "1"}, REFUSED.format(port=1)),
+    (("own", "DatabaseReadyCheck.ensure_or_fail()"), {"DB_PORT": "1", "DB_STARTUP_WAIT": "0"}, REFUSED.format(port=1)),
+    (("own", 'ask("SELECT 1", "other")'), {"OTHER_PORT": "2"}, REFUSED.format(port=2)),
+    (("own", raising("55000")), {"DB_PORT": "1"}, REFUSED.format(port=1)),
+    (("own", 'ask("SELECT 1")'), {"DB_NAME": "absent"}, SAID["database_missing"][0].format(name="absent")),
+    (("own", 'ask("SELECT 1")'), {"DB_PASSWORD": WRONG}, SAID["authentication_failed"][0].format(user="owner")),
+    (
+        ("own", 'ask("SELECT 1")'),
+        {"DB_HOST": "nowhere.invalid"},
+        SAID["host_unknown"][0].format(host="nowhere.invalid"),
+    ),
+    (
+        ("own", 'ask("SELECT 1")'),
+        {"OWN_OPTIONS": "{'assume_role': 'absent'}"},
+        SAID["configuration"][0].format(name="app", error='role "absent" does not exist'),
+    ),
+    (
+        ("own", 'ask("SELECT 1")'),
+        {"OWN_OPTIONS": "{'nonsense': 1}"},
+        SAID["configuration"][0].format(name="app", error='invalid connection option "nonsense"'),
+    ),
+    (
+        ("own", 'ask("SELECT 1")'),
+        {
+            "OWN_OPTIONS": "{'pool': {'timeout': 0.5, 'max_size': 1, 'min_size': 1}}",
+            "DB_PORT": "1",
+            "DB_CONN_MAX_AGE": "0",
+        },
+        SAID["pool_exhausted"][0].format(name="app"),
+    ),
+    (("shell", "--command", "User.objects.count()"), {"DB_NAME": "absent"}, "Database 'absent' does not exist. "),
+    (("showmigrations",), {"DB_PORT": "1"}, REFUSED.format(port=1)),
+    (("migrate", "--skip-checks"), {"DB_PORT": "1"}, REFUSED.format(port=1)),
+]
+
+
+@pytest.mark.parametrize(("command", "changes", "text"), CONNECTING, ids=str)
+def test_error_of_connecting_is_explained(own, variables, command, changes, text):
+    done = manage(own, *command, check=False, **variables | changes)
+    line = done.stderr.splitlines()[-1]
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert line.startswith(text)
+    assert " Remedy: " in line
 
 
 # What could be said, about whatever names.

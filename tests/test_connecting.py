@@ -90,7 +90,7 @@ def test_socket_needs_no_tls(project, secured):
     environment = {**environment, "DB_HOST": str(server.folder / "sockets")}
     code, found = report(project, **environment)
     assert (code, found["status"], found["tls"]) == (0, "healthy", False)
-    done = manage(project, "check", "--deploy", "--database", "default", **environment)
+    done = manage(project, "check", "--deploy", "--database", "default", **environment, EMAIL_HOST="mail.shop.example")
     assert "(core." not in done.stderr  # of data, it says that there is no backup yet
 
 

@@ -5,13 +5,16 @@ import os
 import pwd
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 from conftest import become, fetch, free_port, manage, processes, render, run, running, wait_until, wait_until_stopped
+from psycopg import pq
 
 IS_ROOT = os.geteuid() == 0
 SERVER_USER = "nobody" if IS_ROOT else pwd.getpwuid(os.geteuid()).pw_name
@@ -165,9 +168,71 @@ def test_server_starts_with_a_command_stops_after_it_and_keeps_the_data(fresh):
     assert ask(fresh, "SELECT username FROM users_user WHERE is_superuser") == "ada"
 
 
-def test_settings_for_another_server_in_the_shell_are_ignored(migrated):
-    wait_until_stopped(migrated)
-    assert has_data(migrated, PGHOST="127.0.0.1", PGPORT="1", PGDATA="/nowhere", PGUSER="eve", DB_HOST="db.invalid")
+ELSEWHERE = "127.77.6.14"  # an address of this machine's, since the port is that of the embedded server's socket
+LEADING_ELSEWHERE = {
+    "address": {"PGHOSTADDR": ELSEWHERE},
+    "service": {"PGSERVICE": "elsewhere", "PGSERVICEFILE": "{folder}/services"},
+    "system service": {"PGSERVICE": "elsewhere", "PGSYSCONFDIR": "{folder}"},
+    "all": {
+        **{option.envvar.decode(): "nonsense" for option in pq.Conninfo.get_defaults() if option.envvar},
+        **dict.fromkeys(("PGCLIENTENCODING", "PGDATESTYLE", "PGGEQO", "PGREQUIRESSL", "PGTZ", "PGDATA"), "nonsense"),
+        "PGHOSTADDR": ELSEWHERE,
+        "PGSERVICE": "elsewhere",
+        "PGSERVICEFILE": "{folder}/services",
+        "PG_COLOR": "always",
+        "DB_HOST": "db.invalid",
+    },
+}
+
+
+@contextlib.contextmanager
+def listening_elsewhere():
+    """Hang up on all that connect there inside the block; yield the list of them."""
+    reached = []
+    with socket.create_server((ELSEWHERE, 5432)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):  # the end of the block
+                while True:
+                    client, address = listener.accept()
+                    reached.append(address)
+                    client.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield reached
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("names", LEADING_ELSEWHERE)
+def test_variables_of_libpq_lead_nowhere_else(fresh, tmp_path, names):
+    """They would lead every command to another server, which is less than what a command says that it is."""
+    for file in ("services", "pg_service.conf"):
+        (tmp_path / file).write_text(f"[elsewhere]\nhostaddr={ELSEWHERE}\n")
+    environment = {name: value.format(folder=tmp_path) for name, value in LEADING_ELSEWHERE[names].items()}
+    with listening_elsewhere() as reached:
+        done = manage(fresh, "migrate", check=False, **environment)
+        assert (done.returncode, reached) == (0, []), done.stderr
+        assert manage(fresh, "check_database", **environment).stdout.startswith("default: ")
+        assert has_data(fresh, **environment)
+        if names == "all":
+            backups = {"BACKUP_FOLDER": str(tmp_path / "backups")}
+            manage(fresh, "backup_database", **environment, **backups)
+            manage(fresh, "verify_backup", **environment, **backups)
+            command = sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_database.py"
+            assert " passed" in run(*command, cwd=fresh, **environment).stdout
+        assert reached == []
+
+
+def test_variables_of_the_project_are_left_to_its_children(fresh):
+    """Only those are taken out of the environment that PostgreSQL's programs know."""
+    shown = "import os; from django.db import connection; connection.ensure_connection(); print(sorted(os.environ))"
+    names = {"PG_BIN_DIR": "/nowhere", "PGVECTOR_SIZE": "3", "PGHOST": "db.invalid"}
+    said = manage(fresh, "shell", "--verbosity", "0", "--command", shown, **names).stdout
+    assert [name in said for name in names] == [True, True, False]
 
 
 def test_shell_plus_shows_the_sql(migrated):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import PASSWORD, manage, postgres, render, running, unpack, wait_until, wait_until_stopped
+from conftest import PASSWORD, manage, postgres, render, run, running, unpack, wait_until, wait_until_stopped
 from sites import pgbouncer
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
@@ -113,7 +113,7 @@ FILES = {
 APPLIED = "SELECT name FROM django_migrations WHERE app = 'shop' ORDER BY id"
 COLUMNS = "SELECT column_name FROM information_schema.columns WHERE table_name = 'shop_item'"
 VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('item_name')"
-SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'manage.py migrate'"
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'manage.py migrate' AND datname = 'shop'"
 HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
 LAST_ASKED = HOLDERS.replace("pid FROM pg_locks", "state_change FROM pg_locks JOIN pg_stat_activity USING (pid)")
 
@@ -274,17 +274,39 @@ def bouncer(shops):
         yield through, {"DB_DIRECT_HOST": "127.0.0.1", "DB_DIRECT_PORT": str(shop.server.port)}
 
 
-@pytest.mark.parametrize("direct", [False, True])
-def test_pgbouncer_changes_nothing(shop, bouncer, direct):
-    """A lock of the session would be somebody else's behind it."""
+def test_pgbouncer_that_is_bypassed_changes_nothing(shop, bouncer):
     through, round_it = bouncer
     for _ in range(ROUNDS):
-        shop.copy("template0", "app")
-        with shop.connect() as connection:
-            connection.execute("ALTER DATABASE app OWNER TO app")
-        environment = through | round_it if direct else through
-        title = f"empty, {'round' if direct else 'through'} pgbouncer"
-        assert_one_applied(shop.migrate_at_once(CROWD, title, **environment))
+        make_empty(shop)
+        assert_one_applied(shop.migrate_at_once(CROWD, "empty, round pgbouncer", **through, **round_it))
+
+
+def test_lock_through_pgbouncer_is_refused(shop, bouncer):
+    """The session behind it changes from statement to statement; without anything to apply there is no lock."""
+    through, round_it = bouncer
+    make_empty(shop)
+    done = shop.migrate(check=False, **through)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"CommandError: .*DB_PGBOUNCER.*DB_DIRECT_HOST.*\.", done.stderr.splitlines()[-1])
+    shop.migrate(**through, **round_it)
+    assert "No migrations to apply." in shop.migrate(**through).stdout
+
+
+def test_test_run_bypasses_pgbouncer(shop, bouncer):
+    """It makes a database, and migrates it."""
+    through, round_it = bouncer
+    make_empty(shop)
+    with shop.connect() as connection:
+        connection.execute("ALTER ROLE app CREATEDB")
+    environment = {**shop.environment, **through, **round_it, "DJANGO_SETTINGS_MODULE": "config.settings.testing"}
+    command = sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_database.py"
+    assert " passed" in run(*command, cwd=shop.project, **environment).stdout
+
+
+def make_empty(shop):
+    shop.copy("template0", "app")
+    with shop.connect() as connection:
+        connection.execute("ALTER DATABASE app OWNER TO app")
 
 
 def test_pool_changes_nothing(shop):
@@ -359,17 +381,148 @@ def test_run_that_is_ended_leaves_nothing_locked(shop, rest, end):
     assert shop.ask(SESSIONS) == []
 
 
-def test_run_that_loses_its_lock_begins_no_other_migration(shop, rest):
+HEAD = "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
+EFFECT = """
+    import os
+    import time
+    from pathlib import Path
+
+    from django.db import migrations
+
+
+    def add(editor):
+        editor.execute("INSERT INTO shop_item (name, price, note) VALUES ('effect', 1, '')")
+
+
+    def rest():
+        while Path(os.environ.get("RESTING", "/nowhere")).exists():
+            time.sleep(0.05)
+
+
+    def change(apps, editor):
+        {}
+
+
+    class Migration(migrations.Migration):
+        atomic = {}
+        dependencies = [("shop", "0004_note")]
+        operations = [migrations.RunPython(change, {})]
+"""
+ADD = "INSERT INTO shop_item VALUES (DEFAULT, 'effect', 1, '')"
+CLOSE = "if not os.environ.get('KEEP'): editor.connection.close()"
+
+
+@pytest.fixture
+def shop_with_effect(shop, tmp_path):
+    """Return a function that makes the shop's fifth migration, a change of data and of nothing else."""
+    shop.copy("whole")
+    changed = copy.copy(shop)
+    changed.project = Path(shutil.copytree(shop.project, tmp_path / "project"))
+
+    def add(*lines, atomic, backwards="migrations.RunPython.noop"):
+        text = textwrap.dedent(EFFECT).format("\n    ".join(lines), atomic, backwards)
+        (changed.project / "shop" / "migrations" / "0005_effect.py").write_text(text.lstrip())
+        return changed
+
+    return add
+
+
+def count_effects(shop):
+    return len(shop.ask("SELECT 1 FROM shop_item WHERE name = 'effect'"))
+
+
+CHANGES = {
+    "atomic": (True, "add(editor)", "rest()"),
+    "not atomic": (False, "rest()", "add(editor)"),
+    "reconnecting": (False, "rest()", CLOSE, "add(editor)"),
+}
+
+
+@pytest.mark.parametrize("ended", [HOLDERS, SESSIONS], ids=["holder", "all sessions"])
+@pytest.mark.parametrize(("atomic", "lines"), [(atomic, lines) for atomic, *lines in CHANGES.values()], ids=CHANGES)
+def test_effect_is_there_once_where_the_sessions_of_a_run_are_ended(shop_with_effect, rest, atomic, lines, ended):
+    shop = shop_with_effect(*lines, atomic=atomic)
+    for _ in range(ROUNDS):
+        shop.copy("whole")
+        rest.touch()
+        with shop.migrating(RESTING=str(rest)) as first:
+            first.wait_for("Applying shop.0005_effect")
+            time.sleep(1)  # in which the migration begins, and its other session may
+            ended_pids = shop.ask(ended)
+            with shop.migrating(KEEP="true") as second:
+                second.wait_for("Waiting for another migrate")
+                for pid in ended_pids:
+                    shop.ask(f"SELECT pg_terminate_backend({pid}, 5000)")
+                assert second.end()[0] == 0, second.log.read_text()
+            rest.unlink()
+            code, said = first.end()
+        assert (code, count_effects(shop)) == (1, 1), said
+        assert "CommandError: The lock of migrate was lost" in said
+        assert shop.ask(APPLIED).count("0005_effect") == 1
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_run_whose_sessions_are_ended_begins_no_other_migration(shop, rest, atomic):
+    """The first of two is ended; with the engine for migrations without downtime it is not atomic."""
     shop.copy("half")
-    with shop.migrating(RESTING=str(rest)) as migrating:
+    with shop.migrating(RESTING=str(rest), DB_ZERO_DOWNTIME=str(not atomic)) as migrating:
+        wait_until(lambda: shop.ask("SELECT 1 FROM pg_locks WHERE relation = 'shop_item'::regclass") or not atomic, 30)
         migrating.wait_for("Applying shop.0003_price")
-        shop.ask(HOLDERS.replace("pid", "pg_terminate_backend(pid)", 1))
-        time.sleep(1)  # twice as long as it takes to notice
+        time.sleep(1)
+        for pid in shop.ask(SESSIONS):
+            shop.ask(f"SELECT pg_terminate_backend({pid}, 5000)")
         rest.unlink()
         code, said = migrating.end()
     assert code == 1
     assert "CommandError: The lock of migrate was lost" in said
-    assert shop.ask(APPLIED)[-1] == "0003_price"
+    assert "0004" not in said
+    assert shop.ask(APPLIED) == ["0001_initial", "0002_index"]
+
+
+def test_migration_that_reconnects_is_not_recorded(shop_with_effect):
+    """Nor is one taken back: neither has a statement of its own after that."""
+    shop = shop_with_effect(CLOSE, atomic=False, backwards="change")
+    done = shop.migrate(check=False)
+    assert (done.returncode, shop.ask(APPLIED)[-1]) == (1, "0004_note"), done.stdout
+    assert done.stderr.startswith("CommandError: The lock of migrate was lost")
+    shop.migrate("--fake")
+    done = shop.migrate("shop", "0004", check=False)
+    assert (done.returncode, shop.ask(APPLIED)[-1]) == (1, "0005_effect"), done.stdout
+    assert done.stderr.startswith("CommandError: The lock of migrate was lost")
+
+
+def test_migration_that_gives_the_lock_away_is_the_last(shop_with_effect):
+    """The session goes on, but has no lock any more."""
+    shop = shop_with_effect("editor.execute('SELECT pg_advisory_unlock_all()')", atomic=False)
+    (shop.project / "shop" / "migrations" / "0006_last.py").write_text(
+        f'{HEAD}    dependencies = [("shop", "0005_effect")]\n'
+    )
+    done = shop.migrate(check=False)
+    assert (done.returncode, "0006_last" in shop.ask(APPLIED)) == (1, False), done.stdout
+    assert done.stderr.startswith("CommandError: The lock of migrate was lost")
+
+
+def test_migration_that_was_applied_meanwhile_is_not_run_again(shop_with_effect):
+    """By Django's own migrate, such as that of an older release, which knows no lock."""
+    record = "INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0006_next', now())"
+    shop = shop_with_effect(f'editor.execute("{record}")', atomic=True)
+    (shop.project / "shop" / "migrations" / "0006_next.py").write_text(
+        f'{HEAD}    dependencies = [("shop", "0005_effect")]\n    operations = [migrations.RunSQL("""{ADD}""")]\n'
+    )
+    done = shop.migrate()
+    assert (count_effects(shop), shop.ask(APPLIED).count("0006_next")) == (0, 1), done.stdout
+    assert "Applying shop.0006_next" not in done.stdout
+
+
+def test_idle_session_keeps_the_lock(shop_with_effect, rest):
+    shop = shop_with_effect("rest()", "add(editor)", atomic=False)
+    with shop.connect() as connection:
+        connection.execute("ALTER DATABASE shop SET idle_session_timeout = '500ms'")
+    with shop.migrating(RESTING=str(rest)) as first, shop.migrating() as second:
+        time.sleep(3)
+        rest.unlink()
+        assert [first.end()[0], second.end()[0]] == [0, 0], first.log.read_text() + second.log.read_text()
+    assert count_effects(shop) == 1
 
 
 @contextlib.contextmanager
@@ -386,7 +539,6 @@ class Transaction(NamedTuple):
     end: Callable[[], None]
 
 
-HEAD = "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
 CHANGE = "INSERT INTO shop_item (name) VALUES ('private')"
 
 

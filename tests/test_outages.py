@@ -10,11 +10,12 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import time
 
 import psycopg
 import pytest
-from conftest import PASSWORD, postgres, render_with_pages, wait_until
+from conftest import PASSWORD, free_port, manage, postgres, render_with_pages, running, wait_until
 from load import Answers
 from replication import frozen
 from sites import (
@@ -27,8 +28,11 @@ from sites import (
     NEEDS_DATA,
     PATIENCE,
     POOL,
+    STALLS,
     STATEMENT,
     Relay,
+    Site,
+    Stalling,
     ThreadPoolExecutor,
     assert_kept,
     assert_no_longer,
@@ -161,6 +165,199 @@ def test_frozen_server(request, way, serve, server):
         assert_kept(server, load.answers)
         assert_quiet(site)
         assert site.causes() <= {"timeout", "connection_lost", "pool_exhausted"}
+
+
+ANEW = {"DB_CONN_MAX_AGE": "0", "DB_POOL": "false"}
+
+
+@pytest.mark.parametrize(
+    ("way", "changed"), [*((way, {}) for way in WAYS), ("persistent", {"DB_POOL": "true"}), ("persistent", ANEW)]
+)
+def test_frozen_server_beside_pages_without_a_query(request, way, changed, serve, server):
+    """They say nothing of the database, whose freezing is noticed as soon as without them."""
+    with serve(way, **changed) as site:
+        site.burst("slow/0.05", clients=16, each=3)
+        # Outside transactions: Django connects again after a COMMIT that was caught, to find nothing to end.
+        with site.load({"plain": 3, "lazy": 3, "static": 2}) as load:
+            time.sleep(1)
+            gone = time.monotonic()
+            with frozen(server):
+                time.sleep(PATIENCE + 2 * CONNECT + 2)
+            back = wait_for_connection(server)
+            time.sleep(1.5)
+        caught = load.answers.where("lazy", ended_after=gone, ended_before=back)
+        tell(request, load.answers, f"slowest {load.answers.slowest():.2f} s")
+        # pgbouncer may give up, which says nothing of the server, just before the probe that waits in its queue.
+        twice = CONNECT if way == "pgbouncer" else 0
+        assert load.answers.slowest() < CONNECT + 1 + ALLOWANCE / 2 + twice
+        assert 503 in caught.statuses()
+        assert_only_away(load.answers, gone, back)
+
+
+@BOTH_SERVERS
+def test_slow_page_without_a_query_raises_no_alarm(request, way, serve):
+    with serve(way, WEB_CONCURRENCY="1") as site:
+        with site.load({"nap/3": 3, "plain": 1}, seconds=4) as load:
+            load.join()
+        tell(request, load.answers)
+        assert load.answers.statuses().keys() == {200}
+        assert [line for line in site.lines() if line["level"] != "info"] == []
+
+
+@EVERY_WAY
+def test_locked_table_beside_pages_without_a_query_raises_no_alarm(request, way, serve, server):
+    with serve(way) as site:
+        with server.connect("app") as holder, holder.transaction():
+            holder.execute("LOCK TABLE guarded")
+            with site.load({"guarded": 4, "plain": 2}, seconds=4) as load:
+                load.join()
+        tell(request, load.answers)
+        assert load.answers.where("plain").statuses().keys() == {200}
+        assert load.answers.where("guarded").statuses().keys() <= {503}
+        assert site.causes() == {"locked"}
+
+
+# The server, or what is before it, says only a part of what it has to say.
+
+
+@pytest.mark.parametrize("point", [point for point in STALLS if point != "byte by byte"])
+def test_command_is_not_kept_by_a_server_that_stalls(project, server, point):
+    with Stalling(server.port) as relay:
+        relay.point = point
+        code, report = check(project, server, relay, 1)
+    assert report["cause"] == "timeout"
+    assert code == 1
+    assert 900 <= report["response_time_ms"] < 1500
+
+
+def test_reply_that_comes_byte_by_byte_is_a_reply(project, server):
+    with Stalling(server.port) as relay:
+        relay.point = "byte by byte"
+        code, report = check(project, server, relay, 10)
+    assert (code, report["status"]) == (0, "healthy")
+
+
+def check(project, server, relay, seconds):
+    """Return the exit code and the report of check_database through the relay."""
+    values = {**production(server), "DB_PORT": str(relay.port), "PYTHONPATH": str(project.parents[1])}
+    done = manage(project, "check_database", "--timeout", seconds, "--format", "json", check=False, **values)
+    return done.returncode, json.loads(done.stdout)["default"]
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("point", ["RowDescription", "CommandComplete"])
+def test_process_goes_on_while_a_server_stalls(request, way, point, serve, server):
+    """Whatever the server withholds: pages without data and the health endpoints answer in time."""
+    with Stalling(server.port) as relay, serve(way, relay.port, WEB_CONCURRENCY="1") as site:
+        assert site.ask("health/ready").status == 200
+        site.burst("slow/0.05", clients=8, each=2)
+        relay.point = point
+        with site.load({"health/live": 2, "static": 2, "one": 2, "plain": 1}) as load:
+            time.sleep(1.1)  # for which the last result is given again
+            answers = Answers(site.ask("health/ready") for _ in range(3))
+            time.sleep(2)
+        tell(request, load.answers + answers, f"slowest {load.answers.slowest():.2f} s")
+        assert answers.statuses().keys() == {503}
+        assert answers.slowest() < 1 + ALLOWANCE
+        assert load.answers.where("health/live").statuses().keys() == {200}
+        assert load.answers.where("health/live").slowest() < ALLOWANCE
+        assert load.answers.where("static").slowest() < ALLOWANCE
+        relay.point = None
+        wait_until(lambda: site.ask("one").status == 200)
+
+
+def test_readiness_is_not_kept_by_a_pooled_connection_that_was_sent_something(serve, server):
+    """Of which it cannot be told without a query whether it works."""
+    with Stalling(server.port) as relay, serve("pool", relay.port, WEB_CONCURRENCY="1") as site:
+        site.burst("slow/0.2", clients=4)
+        with parameter(server, "IntervalStyle", "iso_8601"):
+            time.sleep(1.2)  # for which the last result is given again
+            relay.point = "CommandComplete"
+            answer = site.ask("health/ready")
+    assert answer.status == 503
+    assert answer.seconds < 1 + ALLOWANCE / 2
+
+
+@contextlib.contextmanager
+def parameter(server, name, value):
+    """Have each session be told of another value of a parameter of the server's inside the block."""
+    with server.connect() as connection:
+        connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER SYSTEM RESET {name}")
+            connection.execute("SELECT pg_reload_conf()")
+
+
+# A request that lost its session is executed once more at most, and only where the server went.
+
+
+def executions(folder, name):
+    file = folder / name
+    return len(file.read_text()) if file.exists() else 0
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("page", ["ended", "caught"])
+def test_page_that_ends_its_session_is_executed_once(way, page, serve, tmp_path):
+    with serve(way, COUNTS=str(tmp_path)) as site:
+        for number in range(3):
+            answer = site.ask(f"{page}/{number}")
+            assert executions(tmp_path, f"{number}") == 1
+            assert answer.status in ((503,) if page == "ended" else (500, 503))
+        assert site.ask("one").status == 200
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("page", ["counted", "write/counted"])
+def test_request_whose_session_is_ended_is_executed_once(way, page, serve, server, tmp_path):
+    with serve(way, COUNTS=str(tmp_path)) as site, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(site.ask, f"{page}/{number}/3") for number in range(4)]
+        wait_until(lambda: len(find_busy(server)) == 4)
+        end_sessions(server)
+        assert Answers(each.result() for each in asked).statuses() == {503: 4}
+        assert [executions(tmp_path, f"{number}") for number in range(4)] == [1] * 4
+
+
+@EVERY_WAY
+def test_request_that_crashes_the_server_is_executed_twice_at_most(request, way, serve, server, tmp_path):
+    """Those beside it as well."""
+    with serve(way, COUNTS=str(tmp_path), DB_FAILOVER_WAIT="10") as site, ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(site.ask, f"counted/{name}/4") for name in ("crashing", "other")]
+        wait_until(lambda: executions(tmp_path, "other") and find_query(server, "crashing"))
+        while not asked[0].done():
+            with contextlib.suppress(psycopg.OperationalError, ProcessLookupError):
+                for pid in find_query(server, "crashing"):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        tell(request, Answers(each.result() for each in asked))
+        assert asked[0].result().status == 503
+        assert executions(tmp_path, "crashing") <= 2
+        assert executions(tmp_path, "other") <= 2
+        wait_until(lambda: site.ask("one").status == 200)
+
+
+def find_query(server, name):
+    """Return the processes of the server's that execute a page's query."""
+    return [pid for pid, *_, query in find_busy(server) if name in query]
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_request_is_repeated_once_where_the_server_restarts(way, mode, serve, server, tmp_path):
+    with serve(way, COUNTS=str(tmp_path), DB_FAILOVER_WAIT="10") as site, ThreadPoolExecutor(2) as pool:
+        read, written = (pool.submit(site.ask, page) for page in ("counted/read/1", "write/counted/written/1"))
+        wait_until(lambda: len(find_busy(server)) == 2)
+        restart(server, mode)
+        assert (read.result().status, executions(tmp_path, "read")) == (200, 2)
+        assert (written.result().status, executions(tmp_path, "written")) == (503, 1)
+        read = pool.submit(site.ask, "counted/again/3")
+        for _ in range(2):
+            wait_until(lambda: find_busy(server))
+            restart(server, mode)
+        assert (read.result().status, executions(tmp_path, "again")) == (503, 2)
 
 
 @pytest.mark.parametrize(
@@ -419,6 +616,46 @@ def test_figures_of_the_pool_are_shown(serve):
         assert figures == {"size": 3, "maximum": 3, "available": 3, "waiting": 0, "timeouts": 2}
         assert site.causes() == {"pool_exhausted"}
         assert "pool" not in site.ask("health/ready").text
+
+
+# Connections of threads that are no request's.
+
+
+@pytest.fixture(params=["gunicorn", "uvicorn"])
+def asgi(request, serve, project, server):
+    """What serves the project by one process of an ASGI server, as on a machine with many cores."""
+    values = {"WEB_CONCURRENCY": "1", "PYTHON_CPU_COUNT": "16"}
+    if request.param == "gunicorn":
+        with serve("pool", **values) as site:
+            yield site
+        return
+    values |= production(server) | {"PYTHONPATH": str(project.parents[1]), "PORT": str(free_port())}
+    command = "-m", "uvicorn", "config.asgi:application", "--lifespan", "off", "--port", values["PORT"]
+    with running(sys.executable, *command, cwd=project, **values) as (process, log):
+        site = Site(int(values["PORT"]), process, log)
+        wait_until(lambda: process.poll() is not None or site.ask("static").status == 200, 30)
+        yield site
+
+
+@pytest.mark.parametrize("way", ["to_thread", "sync_to_async", "executor"])
+def test_threads_of_the_event_loop_give_their_connections_back(asgi, way):
+    for _ in range(3):
+        assert asgi.ask(f"threads/{way}/20").text == "20"
+        answers = asgi.burst("one", clients=8, each=2)
+        assert answers.statuses() == {200: 16}
+        assert answers.slowest() < ALLOWANCE
+        assert asgi.ask("health/ready").status == 200
+
+
+@pytest.mark.parametrize("page", ["own_threads", "lasting_threads"])
+def test_threads_of_a_page_give_their_connections_back(serve, page):
+    """Those that have ended, though nothing was said of them, and those that say where they need them no longer."""
+    with serve("pool", WEB_CONCURRENCY="1") as site:
+        assert site.ask("one").status == 200
+        for _ in range(3):
+            assert site.ask(f"{page}/8").status == 200
+            wait_until(lambda: site.ask("health/ready").status == 200, 5)
+            assert site.burst("one", clients=8).statuses() == {200: 8}
 
 
 # What is said.

@@ -30,7 +30,12 @@ def deployed(project, server):
 
 
 def test_deployment_check_is_clean(project, server):
-    environment = {**server.environment("checked"), **PRODUCTION, "DB_SSLMODE": "verify-full"}
+    environment = {
+        **server.environment("checked"),
+        **PRODUCTION,
+        "DB_SSLMODE": "verify-full",
+        "EMAIL_HOST": "mail.shop",
+    }
     done = manage(project, "check", "--deploy", "--fail-level", "WARNING", **environment)
     assert done.stdout == "System check identified no issues (0 silenced).\n"
 

@@ -431,7 +431,9 @@ def test_restored_database_takes_the_place_of_one_in_use(shop, backup):
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("SELECT 1")
         working.close()
-    said = done.stdout.splitlines()
+    server, *said = done.stdout.splitlines()
+    place = f"Server 127.0.0.1:{shop.server.port}, database '{shop.name}', connected as 'owner'"
+    assert server == place
     assert re.fullmatch(r"Checked the backup: \d+\.\d s", said[0])
     assert re.fullmatch(rf"Restored into {shop.name}_restore_\d{{8}}T\d{{6}}Z: \d+\.\d s", said[1])
     assert re.fullmatch(r"Compared rows, migrations, indexes and constraints: \d+\.\d s", said[2])
@@ -447,7 +449,7 @@ def test_restored_database_takes_the_place_of_one_in_use(shop, backup):
     assert shop.rows() == before
     assert shop.rows(shop.databases()[1]) == restored
     done = shop.restore("--drop-kept")
-    assert re.fullmatch(rf"Dropped {shop.name}_before_\d{{8}}T\d{{6}}Z\n", done.stdout)
+    assert re.fullmatch(rf"{place}\nDropped {shop.name}_before_\d{{8}}T\d{{6}}Z\n", done.stdout)
     assert shop.databases() == [shop.name]
     assert_refused(shop.restore("--undo", check=False), f"No database is kept that '{shop.name}' had been before.")
 
@@ -600,11 +602,12 @@ def test_owner_that_is_no_superuser(least, least_backup):
             with pytest.raises(psycopg.OperationalError):
                 session.execute("SELECT 1")
         assert read_properties(connection, "least") == before
-    refusal = 'Warning: An extension is left out: permission denied to create extension "pg_stat_statements".\n'
-    assert done.stderr == refusal
+    refusal = 'Warning: An extension is left out: permission denied to create extension "pg_stat_statements". '
+    assert done.stderr == f"{refusal}DB_ADMIN_USER makes it where DB_EXTENSIONS names it.\n"
+    assert least.restore(least_backup, DB_ADMIN_USER="owner").stderr == done.stderr
     assert_app_may_work(server)
     assert find_owners(server) == {"least_owner"}
-    done = least.restore(least_backup, DB_ADMIN_USER="owner")
+    done = least.restore(least_backup, DB_ADMIN_USER="owner", DB_EXTENSIONS="pg_stat_statements")
     assert done.stderr == ""
     with server.connect("least") as connection:
         names = {name for (name,) in connection.execute("SELECT extname FROM pg_extension")}

@@ -581,6 +581,40 @@ def test_eight_at_once_prepare_an_empty_server(server, project):
         assert ("pg_trgm", "crowd_owner") in found
 
 
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = 'shop' AND wait_event_type = 'Lock'"
+HOLDER_ENDED = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_locks
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = 'postgres')
+"""
+
+
+def test_second_waits_though_the_session_of_the_first_that_made_the_database_has_ended(server, project, shop):
+    """What is done inside the database is done under a lock of the session that does it."""
+    command = sys.executable, "manage.py", "prepare_database"
+    environment = {**shop, "DB_MIGRATE_LOCK_TIMEOUT": "60"}
+    with server.connect("shop") as connection:
+        connection.execute("REVOKE ALL ON later FROM shop_app")
+    with server.connect("shop") as other:
+        other.execute("BEGIN; GRANT TRIGGER ON later TO shop_readonly")
+        with running(*command, cwd=project, **environment) as (first, first_log):
+            wait_until(lambda: server_says(server, WAITING), 60)
+            assert server_says(server, HOLDER_ENDED) == [(True,)]
+            with running(*command, cwd=project, **environment) as (second, second_log):
+                wait_until(lambda: len(server_says(server, WAITING)) > 1 or "Waiting" in second_log.read_text(), 60)
+                other.execute("ROLLBACK")
+                codes = first.wait(60), second.wait(60)
+                said = first_log.read_text(), second_log.read_text()
+    assert codes == (0, 0), said
+    assert "Waiting for another process that prepares database 'shop'." in said[1]
+    assert sum("TO shop_app" in text for text in said) == 1
+    manage(project, "prepare_database", **shop)  # for the lock_timeout of the others
+
+
+def server_says(server, query):
+    with server.connect() as connection:
+        return connection.execute(query).fetchall()
+
+
 def test_deploy_needs_no_administrator(server, project, shop):
     """Not even one that answers, while nothing is missing; and what belongs to the owner the migrator mends itself."""
     done = manage(project, "prepare_database", **{**shop, "DB_ADMIN_PASSWORD": "wrong"})

@@ -1,11 +1,14 @@
 """How this process connects to PostgreSQL: what the DB_* variables and its role make of OPTIONS."""
 
 import math
+import os
 import ssl
 import sys
 from typing import Any
 
 import certifi
+from django.core.exceptions import ImproperlyConfigured
+from django.db.utils import load_backend
 
 from apps.core.database.connection import check_pooled
 from apps.core.database.hosts import PooledConnection
@@ -14,6 +17,17 @@ from config import process
 from config.process import Role
 
 PGBOUNCER = config("DB_PGBOUNCER", default=False, cast=bool) and not (process.direct and config("DB_DIRECT_HOST"))
+
+# What only `.env` says must not lead a command past the server that its environment names.
+EMBEDDED = config("DB_EMBEDDED", default=False, cast=bool)
+STRONGER = ["DB_EMBEDDED"] if EMBEDDED else ["DB_DIRECT_HOST", "DB_DIRECT_PORT"] if config("DB_DIRECT_HOST") else []
+for given in ["DB_HOST", "DB_PORT", *(["DB_DIRECT_HOST"] if EMBEDDED else [])] if process.direct else []:
+    for other in STRONGER:
+        if os.environ.get(given) and other not in os.environ and config(other):
+            raise ImproperlyConfigured(
+                f"{given} is {os.environ[given]!r} in the environment, but this command connects by {other}, which is "
+                f"{config(other)!r} in .env: set {other} in the environment as well, or leave {given} out."
+            )
 
 SERVES = process.role in process.SERVERS
 
@@ -52,6 +66,14 @@ def build_options(*, pgbouncer: bool, sessions: str = SESSIONS) -> dict[str, Any
     if POOL:
         options["pool"] = build_pool()
     return options | build_tls("")
+
+
+def secure(database: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of DATABASES with `verify-full`, unless it says otherwise or is no PostgreSQL's."""
+    options = database.get("OPTIONS", {})
+    if "sslmode" in options or load_backend(database["ENGINE"]).DatabaseWrapper.vendor != "postgresql":
+        return database
+    return {**database, "OPTIONS": {**options, **build_tls("verify-full")}}
 
 
 def build_tls(sslmode: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What this process is for: its connections are as patient as that allows, and bear its name."""
 
+import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -32,7 +33,7 @@ OWNERS = {Role.MIGRATE, Role.OWNER}  # log in as DB_MIGRATE_USER, and go round a
 # Of this process, until its entry point says otherwise.
 role = Role.COMMAND
 name = Path(sys.argv[0]).stem
-direct = False
+direct = os.environ.get("DJANGO_SETTINGS_MODULE") == "config.settings.testing"  # a test run migrates
 
 # Whether somebody looked at the databases in its place: `serve` did, or the worker that it replaces. Whatever has
 # become of them since, there are pages to serve, and gunicorn ends altogether when a worker cannot start.

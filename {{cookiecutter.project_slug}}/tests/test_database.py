@@ -19,6 +19,7 @@ def test_users_can_be_made_and_know_their_password():
     assert user.check_password("correct horse")
 
 
+@pytest.mark.django_db(databases="__all__")
 def test_models_and_migrations_agree():
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 

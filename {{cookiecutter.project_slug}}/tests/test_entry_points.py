@@ -22,6 +22,7 @@ PRODUCTION = {
     "DB_HOST": "db.example.com",
     "DB_PORT": "5432",
     "DB_MIGRATE_USER": "",
+    "EMAIL_HOST": "smtp.example.com",
 }
 
 

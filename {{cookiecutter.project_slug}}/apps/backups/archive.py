@@ -37,7 +37,7 @@ class Manifest(Contents):
     sha256: str
     encoding: str
     locale: dict[str, str]  # provider ("b", "c" or "i"), collate, ctype, and the provider's locale and rules
-    extensions: list[str]
+    extensions: list[list[str]]  # name and schema of each; in backups of earlier versions a name alone
     roles: list[str]  # that privileges and policies name
 
     @property

@@ -13,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import Connection, sql
 
 from apps.core.database.environment import read_environment
+from apps.core.database.session import open_session
 from config import TEMPLATE_VERSION
 
 from .archive import Manifest, hash_file, write_manifest
@@ -34,7 +35,8 @@ PLACE = """
         coalesce(line ->> 'datlocale', line ->> 'daticulocale', ''), coalesce(line ->> 'daticurules', '')
     FROM pg_database, to_jsonb(pg_database) AS line WHERE datname = current_database()
 """
-EXTENSIONS = "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1"
+EXTENSIONS = """SELECT extname, nspname FROM pg_extension JOIN pg_namespace AS schema ON schema.oid = extnamespace
+    WHERE extname <> 'plpgsql' ORDER BY 1"""
 # Whom privileges, default ones among them, and policies name.
 ROLES = """
     SELECT DISTINCT rolname FROM pg_shdepend JOIN pg_roles ON pg_roles.oid = refobjid
@@ -53,8 +55,8 @@ def make_backup(using: str, folder: Path, tell: Callable[[str], None]) -> tuple[
     Django's or psycopg's, and leaves nothing behind.
     """
     connection = connections[using]
-    connection.ensure_connection()
-    database, version = connection.connection.info.dbname, connection.connection.info.server_version
+    with open_session(connection) as session:
+        database, version = session.info.dbname, session.info.server_version
     programs = find_programs(version)
     with occupy(folder):
         made_at, dump = choose_name(folder, database)
@@ -124,6 +126,6 @@ def read_facts(connection: BaseDatabaseWrapper) -> dict[str, Any]:
         "environment": read_environment(connection),
         "encoding": encoding,
         "locale": dict(zip(("provider", "collate", "ctype", "locale", "rules"), place, strict=True)),
-        "extensions": [name for (name,) in server.execute(EXTENSIONS)],
+        "extensions": [list(row) for row in server.execute(EXTENSIONS)],
         "roles": [name for (name,) in server.execute(ROLES)],
     }

@@ -14,7 +14,7 @@ from apps.core.database.session import Session
 
 from .archive import Manifest, read_manifest, verify_file
 from .contents import read_migrations
-from .programs import find_programs, run_program
+from .programs import find_programs, start_program
 
 Migrations = set[tuple[str, str]]
 
@@ -115,11 +115,13 @@ def list_entries(pg_restore: Path, dump: Path) -> list[str]:
     """Return the lines of a dump's table of contents; raises CommandError where pg_restore cannot read it."""
     with tempfile.TemporaryFile() as output:
         try:
-            run_program(pg_restore, "--list", str(dump), output=output)
+            with start_program(pg_restore, "--list", str(dump), output=output):
+                pass
         except CommandError as error:
             raise CommandError(f"{dump} is not an archive that can be restored: {error}") from None
         output.seek(0)
-        return [line for line in output.read().decode(errors="replace").splitlines() if not line.startswith(";")]
+        # Of names, pg_restore replaces line feeds and carriage returns only.
+        return [line for line in output.read().decode(errors="replace").split("\n") if line and line[0] != ";"]
 
 
 def read_applied(session: Session) -> Migrations:

@@ -116,12 +116,6 @@ def start_program(
             raise CommandError(f"{program.name} failed: {find_complaint(said, process.returncode)}.")
 
 
-def run_program(program: Path, *arguments: str, output: IO[bytes]) -> None:
-    """Run a program that connects to nothing to its end, as `start_program` does."""
-    with start_program(program, *arguments, output=output):
-        pass
-
-
 def bind() -> list[str]:
     """Return what to put before a command that must not outlive this process, nothing where that cannot be had."""
     setpriv = shutil.which("setpriv")

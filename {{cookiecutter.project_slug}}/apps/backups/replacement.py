@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from apps.core.database.environment import mark_environment
 from apps.core.database.session import Session
 
+from .dump import EXTENSIONS
 from .inspection import Archive, inspect, read_applied, refuse_lack_of_space, refuse_weak_role
 from .neighbours import Purpose, connect, drop, list_neighbours, name_neighbour
 from .programs import describe
@@ -26,6 +27,8 @@ class Replacement:
         self.connection, self.session, self.report = connection, session, report
         self.database = str(connection.settings_dict["NAME"])
         self.defaults: list[str] = []
+        self.schemas: dict[str, str] = {}  # of extensions, for a backup that does not name them
+        report.say_server(session.info, self.database)
         describe(connection, self.database)  # which raises CommandError for a pgbouncer, where locks hold nothing
         refuse_weak_role(session)
         self.properties = read_properties(session, self.database)
@@ -38,6 +41,7 @@ class Replacement:
         if self.properties:
             with connect(self.connection, self.database) as session:
                 known, self.defaults = read_applied(session), read_defaults(session)
+                self.schemas = dict(session.execute(EXTENSIONS).fetchall())
         with self.report.step("Checked the backup"):
             archive = inspect(dump, self.session, None if accept_unknown else known)
         tablespace = self.properties["tablespace"] if self.properties else "pg_default"
@@ -51,7 +55,9 @@ class Replacement:
         else:
             (user,) = self.session.execute("SELECT current_user").fetchone() or ("",)
             place = {"OWNER": user, **describe_locale(archive.manifest.encoding, archive.manifest.locale)}
-        return Restoration(self.connection, archive, place, self.defaults, jobs, self.report)
+        known = [e for e in archive.manifest.extensions if isinstance(e, list) and [*map(type, e)] == [str, str]]
+        schemas = self.schemas | dict(known)
+        return Restoration(self.connection, archive, place, self.defaults, schemas, jobs, self.report)
 
     def restore(self, dump: Path, jobs: int, *, accept_unknown: bool) -> None:
         """Put what a backup holds in the database's place."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.core.management.base import OutputWrapper
+from psycopg import ConnectionInfo
 
 
 class Report:
@@ -28,6 +29,10 @@ class Report:
         """Write a line at once, for whoever reads it in a log."""
         self.output.write(line)
         self.output.flush()
+
+    def say_server(self, info: ConnectionInfo, database: str) -> None:
+        """Say which server a connection has reached, whatever the settings are."""
+        self.say(f"Server {info.host}:{info.port}, database '{database}', connected as '{info.user}'")
 
     def warn(self, sentence: str) -> None:
         """Write what a person should look at, without a failure."""

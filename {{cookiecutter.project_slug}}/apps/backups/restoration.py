@@ -4,7 +4,7 @@ import contextlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,21 +12,23 @@ import psycopg
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import sql
 
 from apps.core.database.session import Session
 
 from .contents import Contents, read_contents
 from .inspection import Archive, enumerate_some
 from .neighbours import Purpose, connect, drop, maintain, name_neighbour
-from .programs import find_complaint, run_program, start_program
+from .programs import find_complaint, start_program
 from .properties import Place, create
 from .report import Report
 
 INTERVAL = 0.2  # seconds between two looks at how far it is
 
-# In the table of contents. Extensions are made one by one, in their schemas, since this role may not make every one.
+# In the table of contents. Extensions are made one by one, in their schemas, since this role may not make every one;
+# by statements of our own, since the dump's are text that the owner of the database had a say in.
 SCHEMA = re.compile(r"\d+; \d+ \d+ SCHEMA - ")
-EXTENSION = re.compile(r"\d+; \d+ \d+ (?:COMMENT - )?EXTENSION ")
+EXTENSION = re.compile(r"\d+; \d+ \d+ (?:EXTENSION - (?P<name>.*) |COMMENT - EXTENSION )")
 
 # What comes of a statement that pg_restore begins with from version 17 on, and older servers do not know.
 TIMEOUT = re.compile(r"^.*error: .*\nCommand was: SET transaction_timeout = 0;$", re.MULTILINE)
@@ -41,6 +43,7 @@ class Restoration:
     archive: Archive
     place: Place
     defaults: Sequence[str]  # statements about privileges, for a backup whose own cannot be given
+    schemas: Mapping[str, str]  # of extensions
     jobs: int  # tables at once
     report: Report
 
@@ -87,22 +90,20 @@ class Restoration:
         self.run(session, [*options, f"--jobs={self.jobs}"], entries)
 
     def make_extensions(self, session: Session) -> None:
-        """Make the extensions; one that neither this role nor DB_ADMIN_USER can make may be one that nothing needs."""
-        with contextlib.ExitStack() as stack:
-            makers = [session]
-            if settings.DB_ADMIN_USER:
+        """Make the extensions, as DB_ADMIN_USER those of DB_EXTENSIONS only; warn of each that cannot be made."""
+        for name in [found["name"] for found in map(EXTENSION.match, self.archive.entries) if found and found["name"]]:
+            statement = sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name))
+            if schema := self.schemas.get(name):
+                statement += sql.SQL(" SCHEMA {}").format(sql.Identifier(schema))
+            refusal = try_out(session, statement)
+            if refusal and settings.DB_ADMIN_USER and name in settings.DB_EXTENSIONS:
                 account = {"user": settings.DB_ADMIN_USER, "password": settings.DB_ADMIN_PASSWORD}
-                makers.append(stack.enter_context(connect(self.connection, session.info.dbname, **account)))
-            for statement in self.list_extensions():
-                if refusal := try_each(makers, statement):
-                    self.report.warn(f"An extension is left out: {refusal}.")
-
-    def list_extensions(self) -> list[bytes]:
-        """Return the statements that make the extensions."""
-        with choose(filter(EXTENSION.match, self.archive.entries)) as chosen, tempfile.TemporaryFile() as output:
-            run_program(self.archive.pg_restore, "--file=-", chosen, str(self.archive.dump), output=output)
-            output.seek(0)
-            return [line for line in output if line.startswith(b"CREATE EXTENSION ")]
+                with connect(self.connection, session.info.dbname, **account) as administrator:
+                    refusal = try_out(administrator, statement)
+            if refusal:
+                self.report.warn(
+                    f"An extension is left out: {refusal}. DB_ADMIN_USER makes it where DB_EXTENSIONS names it."
+                )
 
     def run(self, session: Session, options: Sequence[str], entries: Iterable[str]) -> None:
         """Restore some entries of the table of contents."""
@@ -133,17 +134,13 @@ class Restoration:
             raise CommandError(f"{self.archive.dump} does not hold what was dumped: {enumerate_some(differences)}.")
 
 
-def try_each(sessions: Sequence[Session], statement: bytes) -> str:
-    """Execute a statement by the first session that may; return the last one's refusal where none may."""
-    refusal = ""
-    for session in sessions:
-        try:
-            session.execute(statement)
-        except psycopg.Error as error:
-            refusal = error.diag.message_primary or str(error)
-        else:
-            return ""
-    return refusal
+def try_out(session: Session, statement: sql.Composed) -> str:
+    """Execute a statement; return the server's refusal, empty where there is none."""
+    try:
+        session.execute(statement)
+    except psycopg.Error as error:
+        return error.diag.message_primary or str(error)
+    return ""
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Where the passwords come from, whether they can be guessed, and who can read them."""
 
 import os
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -70,7 +71,7 @@ def check_file(_: Reading) -> list[CheckMessage]:
     return [
         Warning(
             f"{file} has the mode {file.stat().st_mode & 0o777:o}: every user of this machine can get at it.",
-            hint=f"Run chmod 600 {file}, and choose new passwords if somebody else was here.",
+            hint=f"Run chmod 600 {shlex.quote(str(file))}, and choose new passwords if somebody else was here.",
             id="checklist.W004",
         )
     ]

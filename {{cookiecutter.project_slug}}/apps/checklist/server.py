@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004  Django's name
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
+from psycopg import sql
 
 from .reading import Reading
 
@@ -75,6 +76,6 @@ def find_misunderstandings(reading: Reading) -> list[tuple[str, str, str]]:
         found.append(("USE_TZ is off", "an hour of each autumn is there twice", "Leave USE_TZ out of the settings."))
     if zone != own and not {zone, own} <= UTC:
         follows = "triggers, defaults and psql take another day for today"
-        remedy = f"Run ALTER DATABASE \"{name}\" SET timezone = '{own}' as its owner."
+        remedy = f"Run ALTER DATABASE {sql.Identifier(name).as_string()} SET timezone = '{own}' as its owner."
         found.append((f"The server's TimeZone is {zone}, but Django's {own}", follows, remedy))
     return found

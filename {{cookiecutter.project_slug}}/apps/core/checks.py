@@ -124,8 +124,8 @@ def check_pgbouncer(database: dict[str, Any]) -> list[CheckMessage]:
     if not settings.DB_DIRECT_HOST:
         return [
             Warning(
-                "DB_PGBOUNCER is on without DB_DIRECT_HOST: migrate goes through pgbouncer, too, without timeouts "
-                "and without a session of its own.",
+                "DB_PGBOUNCER is on without DB_DIRECT_HOST: migrate would go through pgbouncer, "
+                "and is refused where there is something to apply.",
                 hint="Set DB_DIRECT_HOST and DB_DIRECT_PORT to PostgreSQL itself.",
                 id="core.W003",
             )
@@ -149,6 +149,15 @@ def check_timeouts(**_: Any) -> list[CheckMessage]:
         for name, value in values.items()
         if serves and not 0 < int(value) < server.timeout * 1000
     ]
+
+
+@register(Tags.mail, deploy=True)
+def check_mail(**_: Any) -> list[CheckMessage]:
+    """Report mail that is dropped."""
+    said = "EMAIL_HOST is empty: mail is dropped, password resets among it, and neither sent nor logged."
+    hint = "Set EMAIL_HOST, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD and DEFAULT_FROM_EMAIL."
+    dropped = "dummy" in settings.MAILERS.get("default", {}).get("BACKEND", "")
+    return [Warning(said, hint=hint, id="core.W005")] if dropped else []
 
 
 @register(Tags.security, deploy=True)

@@ -14,6 +14,8 @@ from django.http import HttpRequest, HttpResponse
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from . import views
+from .database.causes import Cause
+from .database.connection import spare_health_check
 from .database.diagnosis import Diagnosis, is_unavailable
 from .database.outage import PASSING, watch
 from .readiness import readiness
@@ -24,7 +26,6 @@ REQUEST_ID = "X-Request-ID"
 WELL_FORMED_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 SAFE = {"GET", "HEAD", "OPTIONS"}  # methods that change nothing, so that a request may be answered twice: RFC 9110
-TRIES = 3  # more of such a request, since a server that goes ends its sessions one after the other
 
 # Why the view of this request lost the database, each time that it did.
 _lost: ContextVar[list[Diagnosis]] = ContextVar("lost")
@@ -90,7 +91,7 @@ class DatabaseMiddleware:
     Answers 503 while the database cannot be used, to requests that need it.
 
     A view says that it needs none by `transaction.non_atomic_requests`; it is served through an outage. Where the
-    database goes while a request of a safe method is answered, that is answered anew once the database is back.
+    server goes, not only the session, a request of a safe method is answered anew, once, when the server is back.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -114,14 +115,15 @@ class DatabaseMiddleware:
     def repeat(self, request: HttpRequest, response: HttpResponse, lost: list[Diagnosis]) -> HttpResponse:
         """Return the answer to a request that has lost the database; `response` says that there is none."""
         connection = connections[watch.using]
-        for _ in range(TRIES if request.method in SAFE else 0):
-            if not lost or lost[-1].cause not in PASSING:
-                break
+        ended = lost[-1].cause == Cause.TERMINATED or getattr(connection, "was_ended", False)
+        watch.enter(connection)
+        may = lost[-1].cause in PASSING and may_repeat(request)
+        if may and (watch.has_gone() or not ended):  # which waits: a server that goes ends its sessions one by one
             if diagnosis := watch.admit(connection):
                 lost.append(diagnosis)
-                break
-            lost.clear()
-            response = self.get_response(request)
+            else:
+                lost.clear()
+                response = self.get_response(request)
         if lost:
             watch.refuse(connection, lost[-1])
         return response
@@ -132,6 +134,7 @@ class DatabaseMiddleware:
         """Connect for a view that needs the database, or refuse the request."""
         connection = connections[watch.using]
         if watch.using in getattr(view, "_non_atomic_requests", ()) or may_do_without(connection, request):
+            spare_health_check(connection)
             return None
         diagnosis = watch.admit(connection)
         if diagnosis is None:
@@ -143,8 +146,16 @@ class DatabaseMiddleware:
         """Answer for a view that lost the database; any other error is somebody else's."""
         if not is_unavailable(error):
             return None
-        _lost.get().append(watch.explain(error))
+        if not hasattr(error, "of_replica"):
+            _lost.get().append(watch.explain(error))
         return views.unavailable(request)
+
+
+def may_repeat(request: HttpRequest) -> bool:
+    """Tell whether to execute a request again that failed: once, whichever middleware it is, if its method is safe."""
+    may = request.method in SAFE and not hasattr(request, "has_failed")
+    request.has_failed = True  # type: ignore[attr-defined]
+    return may
 
 
 def may_do_without(connection: BaseDatabaseWrapper, request: HttpRequest) -> bool:

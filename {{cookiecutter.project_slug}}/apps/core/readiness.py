@@ -1,4 +1,4 @@
-"""Whether this process may be sent requests: its databases answer, and have the tables that the code expects."""
+"""Whether this process may be sent requests: its default database answers, and has the tables that the code expects."""
 
 import threading
 import time
@@ -8,10 +8,10 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from .database import DatabaseHealthCheck
-from .database.probe import is_replica
 
 FRESH = 1.0  # seconds for which an answer is given again
 TIMEOUT = 1.0  # seconds
+MIGRATED = 10.0  # seconds until migrations are looked at again: restore_database may have taken some back
 
 
 class Readiness:
@@ -22,7 +22,7 @@ class Readiness:
         self.answering = threading.Lock()
         self.answered = float("-inf")
         self.answer: dict[str, Any] = {}
-        self.migrated = False
+        self.migrated = float("-inf")  # when that was so last
 
     def check(self) -> dict[str, Any]:
         """Return `status`, "healthy" or "unhealthy", and `databases`, the health check's report for each alias."""
@@ -39,22 +39,24 @@ class Readiness:
         }
         for report in reports.values():
             add_distance(report, reports[DEFAULT_DB_ALIAS])
-        # Without a replica the primary answers in its place.
-        healthy = all(reports[using]["status"] == "healthy" for using in reports if not is_replica(connections[using]))
+        # Requests that need another database fail by themselves.
+        healthy = reports[DEFAULT_DB_ALIAS]["status"] == "healthy"
         if healthy and not self.is_migrated():
             healthy = False
             reports[DEFAULT_DB_ALIAS]["error"] = "Migrations are pending."
         return {"status": "healthy" if healthy else "unhealthy", "databases": reports}
 
     def is_migrated(self) -> bool:
-        """Tell whether every migration of the code is applied; once that is so, it stays so for this process."""
-        if not self.migrated:
+        """Tell whether every migration of the code is applied, as of a few seconds ago at most."""
+        if time.monotonic() > self.migrated + MIGRATED:
             try:
                 executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-                self.migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+                if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+                    return False
             except Error:  # it went between two questions
                 return False
-        return self.migrated
+            self.migrated = time.monotonic()
+        return True
 
 
 def add_distance(report: dict[str, Any], primary: dict[str, Any]) -> None:

@@ -26,8 +26,9 @@ class SecretlessExceptionReporter(ExceptionReporter):
 def hide_secrets(text: SafeString) -> SafeString:
     """Return the text with stars for each secret of the settings, however it was quoted."""
     named = {getattr(settings, name) for name in dir(settings) if name.endswith(("_KEY", "_PASSWORD", "_TOKEN"))}
-    secrets = named.union(database["PASSWORD"] for database in settings.DATABASES.values()) - KNOWN_PASSWORDS
-    for secret in filter(None, secrets):
+    named |= {database.get("PASSWORD") for database in settings.DATABASES.values()}
+    named |= {mailer.get("OPTIONS", {}).get("password") for mailer in settings.MAILERS.values()}
+    for secret in filter(None, named - KNOWN_PASSWORDS):
         for shown in (secret, repr(secret)[1:-1]):
             text = SafeString(text.replace(escape(shown), STARS).replace(shown, STARS))
     return text

@@ -144,8 +144,8 @@ CONNECTIONS = Question(
 LONG_RUNNING = Question(
     key="long_running",
     title="Long transactions",
-    source="pg_stat_activity",
-    threshold="10 s",
+    source="pg_stat_activity, pg_locks",
+    threshold="10 s, unless the session waits for a lock",
     advice="A transaction that stays open keeps its locks, and VACUUM from what was deleted since it began.",
     columns=(
         PID,
@@ -156,6 +156,7 @@ LONG_RUNNING = Question(
         Column("state_seconds", "In this state", Kind.SECONDS),
         QUERY,
     ),
+    # Without the sessions that wait for a lock: the session that blocks them is the finding, in the section above.
     query="""
         SELECT pid, usename AS user, application_name AS application, state,
             extract(epoch FROM clock_timestamp() - xact_start) AS seconds,
@@ -163,9 +164,10 @@ LONG_RUNNING = Question(
             left(query, 2000) AS query,
             CASE WHEN state = 'active' THEN 'active' ELSE 'idle' END AS wrong,
             count(*) OVER () AS total
-        FROM pg_stat_activity
+        FROM pg_stat_activity AS session
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
         AND clock_timestamp() - xact_start >= interval '10 s'
+        AND NOT EXISTS (SELECT FROM pg_locks AS lock WHERE lock.pid = session.pid AND NOT lock.granted)
         ORDER BY xact_start LIMIT %(limit)s
     """,
     problems={

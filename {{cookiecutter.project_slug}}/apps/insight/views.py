@@ -99,11 +99,12 @@ def note(request: HttpRequest, using: str, pid: int) -> None:
 def choose_database(request: HttpRequest) -> str:
     """Return the alias that the address names; raise Http404 for one that there is not."""
     using = request.GET.get("database", DEFAULT_DB_ALIAS)
-    if using not in connections:
+    if using not in connections or connections[using].vendor != "postgresql":
         raise Http404
     return using
 
 
 def build_context(request: HttpRequest, using: str, title: str) -> dict[str, Any]:
     """Return what both pages need beside their own."""
-    return {**admin.site.each_context(request), "title": title, "using": using, "aliases": list(connections)}
+    aliases = [alias for alias in connections if connections[alias].vendor == "postgresql"]
+    return {**admin.site.each_context(request), "title": title, "using": using, "aliases": aliases}

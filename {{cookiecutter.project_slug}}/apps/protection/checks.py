@@ -24,12 +24,15 @@ def find_fault(using: str) -> CheckMessage | None:
         environment = read_environment(connections[using])
     except DatabaseError:
         return None
-    if environment == PRODUCTION:
+    if environment == PRODUCTION or connections[using].vendor != "postgresql":
         return None
     name = connections[using].settings_dict["NAME"]
     if environment:
         said = f"is marked as {environment}'s"
-        remedy = f"Correct it as its owner: COMMENT ON DATABASE {name} IS '[environment: {PRODUCTION}]'."
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT quote_ident(%s)", [name])
+            ((quoted,),) = cursor.fetchall()
+        remedy = f"Correct it as its owner: COMMENT ON DATABASE {quoted} IS '[environment: {PRODUCTION}]'."
     else:
         said = "is not marked as production's"
         remedy = "Run manage.py prepare_database or migrate as its owner."

@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import HttpRequest, HttpResponse
 
 from apps.core import views
-from apps.core.middleware import SAFE
+from apps.core.middleware import SAFE, may_repeat
 
 from .memory import forget, recall, remember
 from .primary import UNKNOWN, read_position
@@ -47,7 +47,7 @@ class ReplicaMiddleware:
         connection = connections[DEFAULT_DB_ALIAS]
         with begin(state), connection.execute_wrapper(Notice(state)):
             response = self.get_response(request)
-            if state.left_out and response.status_code >= 500 and request.method in SAFE:  # noqa: PLR2004
+            if state.left_out and response.status_code >= 500 and may_repeat(request):  # noqa: PLR2004
                 response = self.get_response(request)
         if state.wrote:
             remember(request, response, read_position(connection))

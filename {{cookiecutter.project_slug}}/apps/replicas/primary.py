@@ -21,7 +21,7 @@ QUESTION = b"""
     FROM (SELECT pg_current_wal_insert_lsn() - '0/0', current_setting('wal_block_size')::int) _ (position, page)
 """
 # What is not flushed yet no replica can have: a transaction in progress may keep it so.
-QUESTION_ABOUT_FLUSHED = b"SELECT pg_current_wal_flush_lsn() - '0/0'"
+QUESTION_ABOUT_FLUSHED = b"SELECT pg_current_wal_flush_lsn() - '0/0', current_database()"
 
 UNKNOWN = 2**64  # a position that no server reaches
 
@@ -45,6 +45,7 @@ class Primary:
         self.lock = threading.Lock()
         self.samples: deque[Sample] = deque()
         self.known = threading.Event()
+        self.database: str | None = None  # by the name that the server gives to it
         self.thread: threading.Thread | None = None
 
     def read_floor(self, patience: float = 0.0) -> int | None:
@@ -73,7 +74,7 @@ class Primary:
             deadline = begin + read_timeout(connection)
             try:
                 session = session or connect(list_conninfos(connection, deadline), deadline)
-                (position,) = ask(session, QUESTION_ABOUT_FLUSHED, deadline)
+                position, self.database = ask(session, QUESTION_ABOUT_FLUSHED, deadline)
                 self.note(Sample(begin, int(position or 0)))
             except FAILURES:
                 if session:

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+import time
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
 
 from .primary import primary
-from .standby import find_replicas
+from .standby import Replica, find_replicas
 from .state import Choice, State, current, guard
 
 # Seconds for which a block of `using_replica` waits for a new process to know how far the primary is; requests do not.
@@ -54,8 +55,9 @@ def choose() -> str:
     if state is None or state.on_primary or connections[DEFAULT_DB_ALIAS].in_atomic_block or is_in_event_loop():
         return DEFAULT_DB_ALIAS
     if not (state.choice and state.choice.holds()):
+        kept = state.choice.replica if state.choice else None
         state.release()
-        state.choice = find_choice(state)
+        state.choice = find_choice(state, kept)
     if state.choice is None:
         state.on_primary = True
         return DEFAULT_DB_ALIAS
@@ -71,16 +73,16 @@ def is_in_event_loop() -> bool:
     return True
 
 
-def find_choice(state: State) -> Choice | None:
-    """Return one of the replicas that have caught up, by chance."""
+def find_choice(state: State, kept: Replica | None) -> Choice | None:
+    """Return one of the replicas that have caught up: the one that was read from before, or any by chance."""
     floor = primary.read_floor(PATIENCE if state.patient else 0)
     if floor is None:
         return None
     replicas = [replica for using, replica in find_replicas().items() if using not in state.left_out]
-    for replica in random.sample(replicas, len(replicas)):
+    for replica in sorted(random.sample(replicas, len(replicas)), key=lambda replica: replica is not kept):
         connection = connections[replica.using]
         if guard not in connection.execute_wrappers:
             connection.execute_wrappers.insert(0, guard)  # a block around it takes off the last one when it ends
         if replica.accept(connection, floor, state.position):
-            return Choice(replica, connection, connection.connection)
+            return Choice(replica, connection, connection.connection, time.monotonic())
     return None

@@ -19,7 +19,11 @@ from apps.core.database.health import FAILURES
 from apps.core.database.outage import INTERVAL, LINE_INTERVAL, Watch
 from apps.core.database.probe import ask, is_replica
 
-QUESTION = b"SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() - '0/0'"
+from .primary import primary
+
+QUESTION = b"SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() - '0/0', current_database()"
+FRESH = 1.0  # seconds until a session has to say again in which database it is: a rename does not end it
+REPLACED = -1  # in place of a position: of a session whose database restore_database has replaced
 
 LONGEST_INTERVAL = 5.0  # seconds between two questions to a replica that has been away for long
 
@@ -39,7 +43,7 @@ class Replica(Watch):
     def __init__(self, using: str) -> None:
         """Know nothing."""
         super().__init__(using)
-        self.replayed: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
+        self.replayed: WeakKeyDictionary[Connection, tuple[int, float]] = WeakKeyDictionary()
         self.behind = False
 
     def accept(self, connection: BaseDatabaseWrapper, floor: int, position: int) -> bool:
@@ -57,28 +61,32 @@ class Replica(Watch):
         if diagnosis:
             self.refuse(connection, diagnosis)
             return False
-        self.note_lag(behind=replayed < floor)
+        self.note_lag(behind=REPLACED < replayed < floor)
         if replayed >= max(floor, position):
             return True
         self.leave(connection)
         return False
 
     def read_replayed(self, connection: BaseDatabaseWrapper, needed: int) -> int:
-        """Return how far the server of a connection has got; it is asked where what it said before is not enough."""
+        """Return how far the server has got, asking it in doubt; REPLACED for a connection that is closed therefore."""
         session = connection.connection
-        known = self.replayed.get(session, 0)
-        if known >= needed:
+        (known, asked), now = self.replayed.get(session, (0, 0.0)), time.monotonic()
+        if known >= needed and asked > now - FRESH:
             return known
         try:
-            standby, position = ask(session.pgconn, QUESTION, time.monotonic() + read_timeout(connection))
+            standby, position, database = ask(session.pgconn, QUESTION, now + read_timeout(connection))
             if standby != "t":
                 raise OperationalError("server is not in hot standby mode")
         except PsycopgError:
             session.close()  # or a pool would give it to the next request
             connection.close()
             raise
-        self.replayed[session] = int(position or 0)
-        return self.replayed[session]
+        if database != primary.database:
+            session.close()
+            connection.close()
+            return REPLACED
+        self.replayed[session] = int(position or 0), now
+        return int(position or 0)
 
     def note_lag(self, *, behind: bool) -> None:
         """Log that the replica is too far behind, or no longer, unless something was logged within the last second."""

@@ -1,5 +1,6 @@
 """What a request, or a block of code, has come to, as far as it decides where the next query goes."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,10 +11,11 @@ from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import Connection
 
+from apps.core.database.causes import Cause
 from apps.core.database.connection import let_go
 from apps.core.database.diagnosis import find_origin, is_unavailable
 
-from .standby import Replica, find_replicas
+from .standby import FRESH, Replica, find_replicas
 
 # A query was in the way of what the replica had to replay: PostgreSQL gives it one of these two codes.
 CONFLICTS = {"40001", "40P01"}
@@ -25,6 +27,7 @@ class Choice(NamedTuple):
     replica: Replica
     connection: BaseDatabaseWrapper
     session: Connection
+    chosen: float
 
     def holds(self) -> bool:
         """Tell whether this thread would still read on that connection."""
@@ -32,6 +35,7 @@ class Choice(NamedTuple):
             connections[self.replica.using] is self.connection
             and self.connection.connection is self.session
             and not self.session.closed
+            and (self.connection.in_atomic_block or self.chosen > time.monotonic() - FRESH)
         )
 
 
@@ -75,11 +79,13 @@ def begin(state: State) -> Iterator[State]:
 def guard(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     """Execute a query on a replica; leave that out of what follows where it has failed."""
     try:
-        return let_go(execute, sql, params, many, context)
+        result = let_go(execute, sql, params, many, context)
     except Error as error:
         if state := current.get():
             leave_out(state, context["connection"], error)
         raise
+    find_replicas()[context["connection"].alias].last_success_at = time.monotonic()
+    return result
 
 
 def leave_out(state: State, connection: BaseDatabaseWrapper, error: Error) -> None:
@@ -88,8 +94,11 @@ def leave_out(state: State, connection: BaseDatabaseWrapper, error: Error) -> No
         state.left_out.update(find_replicas())  # the others replay the same
     elif is_unavailable(error):
         replica = find_replicas()[connection.alias]
-        state.left_out.add(connection.alias)
-        replica.refuse(connection, replica.explain(error))
+        diagnosis = replica.explain(error)
+        replica.refuse(connection, diagnosis)
+        if diagnosis.cause != Cause.TERMINATED or replica.has_gone():  # else the query may be what was to end
+            state.left_out.add(connection.alias)
+        error.of_replica = True  # type: ignore[attr-defined]
     else:
         return
     state.release()

@@ -65,10 +65,14 @@ def carry_out(plan: Plan, say: Say) -> list[str]:
     Inside the database all of them are run or none. Raises CommandError where the server refuses one.
     """
     account = choose_administrator()
+    if settings.DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"]:
+        raise CommandError("DB_PGBOUNCER is on, and takes no lock of a session: set DB_DIRECT_HOST to PostgreSQL.")
     with refusal(account, plan.database), account.connect(MAINTENANCE) as maintenance:
         wait_for_turn(maintenance, plan.database, say)
         done = run(maintenance, [plan.creation], account)
         with account.connect(plan.database) as connection, careful(connection):
+            # Once more by the session that does the work, whose end must be that of its lock.
+            wait_for_turn(connection, plan.database, say)
             done += run(connection, plan.queries, account)
             lacking = connection.execute(build_lacking(plan.names)).fetchall() if plan.names else []
         for role, password in plan.find_wrong_passwords().items():
@@ -123,6 +127,6 @@ def refusal(account: Account, database: str, statement: str = "") -> Iterator[No
         said = f"Role '{account.user}' may not run {statement}: {error.diag.message_primary}."
         raise CommandError(f"{said} {ADVICE}") from error
     except psycopg.Error as error:
-        if statement and diagnose(error, {}).cause in {Cause.UNKNOWN, Cause.CONFIGURATION}:
+        if statement and diagnose(error, {}).cause == Cause.UNKNOWN:
             raise CommandError(f"PostgreSQL refuses {statement}: {error.diag.message_primary}.") from error
         raise CommandError(account.explain(error, database)) from error

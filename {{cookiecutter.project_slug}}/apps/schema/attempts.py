@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 
-from django.db import DatabaseError
+from django.db import DatabaseError, Error
 from psycopg import errors
 
 PAUSES = 1.0, 2.0, 4.0, 8.0  # seconds, in which those get through who waited behind the attempt
 
 
-def is_blocked(error: DatabaseError) -> bool:
+def is_blocked(error: Error) -> bool:
     """Tell whether another session was in the way, so that the same may succeed later."""
     return isinstance(error.__cause__, errors.LockNotAvailable | errors.DeadlockDetected)
 

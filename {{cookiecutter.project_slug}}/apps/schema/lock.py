@@ -1,30 +1,29 @@
-"""The right to change the schema of a database: one process has it, and the others wait for it."""
+"""The advisory lock that `migrate` holds on its database while it changes the schema; others wait for it."""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
+from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import IsolationLevel
 
 from .blockers import LOGGED_IN, REPEAT_INTERVAL, SESSION
 
 KEYS = [int.from_bytes(b"djan"), int.from_bytes(b"migr")]  # of one database: another has its own
-
 POLL_INTERVAL = 0.2  # seconds
+LOST = "The lock of migrate was lost, so that another may run: migrate again to go on."
 
-# Whatever would end a transaction that takes long; PostgreSQL 15 does not know all of these.
-UNLIMIT = """
-    SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
-    ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout', 'transaction_timeout')
-"""
+# A session has held it since it began or somewhat later; between two migrations it is in no transaction.
 HOLDER = f"""
-    SELECT {SESSION}
+    SELECT {SESSION.replace("xact_start", "backend_start")}
     FROM pg_locks JOIN pg_database ON pg_database.oid = database JOIN pg_stat_activity USING (pid, datname)
     WHERE datname = current_database() AND locktype = 'advisory' AND granted
     AND classid = %s::int::oid AND objid = %s::int::oid AND objsubid = 2
 """  # noqa: S608
+HELD = f"{HOLDER} AND pid = pg_backend_pid()"
+RECORDS = "SELECT FROM django_migrations WHERE app = %s AND name = %s"
 
 
 @contextmanager
@@ -32,53 +31,53 @@ def hold(connection: BaseDatabaseWrapper, tell: Callable[[str], None]) -> Iterat
     """
     Hold the lock of the connection's database inside the block, after waiting for it for as long as it takes.
 
-    Yields the connection in whose transaction the lock is; however that ends, the lock is free. It must not be asked
-    anything while a statement runs: CREATE INDEX CONCURRENTLY waits for the end of a transaction that it saw at work.
+    Yields the connection's own session, which holds it: what ends the lock ends the migration, too. After a reconnect
+    each query raises CommandError. Raises CommandError behind a pgbouncer.
     """
+    if connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+        raise CommandError("DB_PGBOUNCER is on, and takes no lock of a session: set DB_DIRECT_HOST to PostgreSQL.")
+    connection.ensure_connection()
+    session = connection.connection
+
+    def refuse_another_session(execute: Callable[..., Any], *arguments: Any) -> Any:
+        if connection.connection is not session:
+            raise CommandError(LOST)
+        return execute(*arguments)
+
     with connection.wrap_database_errors:
-        session = psycopg.connect(**connection.get_connection_params())
-    with closing(session):
-        with connection.wrap_database_errors:
-            wait(session, connection, tell)
-        yield session
+        wait(session, tell)
+        session.execute("SET idle_session_timeout = 0")  # a migration may compute for long
+    try:
+        with connection.execute_wrapper(refuse_another_session):
+            yield session
+    finally:
+        with suppress(psycopg.Error):  # it is lost, and the lock with it
+            session.execute("RESET idle_session_timeout")
+            session.execute("SELECT pg_advisory_unlock(%s, %s)", KEYS)
 
 
-def wait(session: psycopg.Connection, connection: BaseDatabaseWrapper, tell: Callable[[str], None]) -> None:
+def wait(session: psycopg.Connection, tell: Callable[[str], None]) -> None:
     """Return once the session has the lock; say who has it before, and again now and then."""
-    # Under any other, its transaction has a snapshot, for whose end CREATE INDEX CONCURRENTLY waits.
-    session.isolation_level = IsolationLevel.READ_COMMITTED
     next_telling = 0.0
-    while not take(session):
+    # One that waited inside a statement would have a snapshot, for whose end CREATE INDEX CONCURRENTLY waits.
+    while session.execute("SELECT pg_try_advisory_lock(%s, %s)", KEYS).fetchone() != (True,):
         if time.monotonic() >= next_telling:
             tell(f"Waiting for another migrate to end: {find_holder(session)}.")
             next_telling = time.monotonic() + REPEAT_INTERVAL
-            if not connection.in_atomic_block:
-                connection.close()  # any number may wait, but connections are few
-        session.rollback()
         time.sleep(POLL_INTERVAL)
 
 
-def take(session: psycopg.Connection) -> bool:
-    """
-    Begin a transaction, and tell whether it got the lock.
-
-    A lock of the session would not be safe behind pgbouncer, and a statement that waits for one has a snapshot.
-    """
-    session.execute(UNLIMIT)
-    return session.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", KEYS).fetchone() == (True,)
-
-
-def is_held(session: psycopg.Connection) -> bool:
-    """Tell whether the lock is still there."""
-    try:
-        session.execute("SELECT 1")
-    except psycopg.Error:
-        return False
-    return True
+def ensure_held(session: psycopg.Connection) -> None:
+    """Raise CommandError where the session has lost the lock: it has ended, or a migration gave the lock away."""
+    with suppress(psycopg.Error):
+        if session.execute(HELD, KEYS).rowcount:
+            return
+    raise CommandError(LOST)
 
 
 def find_holder(session: psycopg.Connection) -> str:
     """Return who has the lock, in words."""
-    session.execute(LOGGED_IN)
-    holder = session.execute(HOLDER, KEYS).fetchone()
+    with session.transaction(force_rollback=True):
+        session.execute(LOGGED_IN)
+        holder = session.execute(HOLDER, KEYS).fetchone()
     return str(holder[0]) if holder else "one that has just ended"

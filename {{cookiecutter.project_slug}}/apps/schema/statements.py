@@ -49,10 +49,7 @@ def execute_patiently(  # noqa: PLR0913, PLR0917  Django's own signature for wha
 
 @contextmanager
 def unlimited_wait(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Wait for locks without a limit inside the block; behind pgbouncer, where settings stray, the role's own holds."""
-    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        yield
-        return
+    """Wait for locks without a limit inside the block."""
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = 0")
     try:

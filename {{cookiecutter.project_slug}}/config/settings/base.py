@@ -5,7 +5,7 @@ from typing import Any
 
 from decouple import Csv
 
-from apps.core.environment import config, seconds, secret
+from apps.core.environment import config, count, seconds, secret
 from config import process
 from config.connection import MAX_AGE, PGBOUNCER, SEVERAL, build_options
 from config.logs import TEXT
@@ -100,6 +100,7 @@ if DB_EMBEDDED:
         "HOST": str(BASE_DIR / ".postgres"),
         "PORT": "",
     }
+    DJANGO_EXTENSIONS_RESET_DB_POSTGRESQL_ENGINES = ["apps.core.database.embedded", "django.db.backends.postgresql"]
 
 # The name of a production database that may be emptied, dropped or replaced all the same.
 DB_UNPROTECTED = config("DB_UNPROTECTED")
@@ -108,6 +109,9 @@ DB_UNPROTECTED = config("DB_UNPROTECTED")
 DB_STARTUP_WAIT = config("DB_STARTUP_WAIT", default=0, cast=seconds)
 
 DEFAULT_EXCEPTION_REPORTER = "apps.core.reporting.SecretlessExceptionReporter"
+
+# The sender of mail, also of mail about errors.
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = config("DEFAULT_FROM_EMAIL", default="webmaster@localhost")
 
 # Which environment a database belongs to that is migrated from here; "production" protects it.
 ENVIRONMENT = config("DB_ENVIRONMENT", default="development")
@@ -144,16 +148,39 @@ LOGGING: dict[str, Any] = {
     "disable_existing_loggers": False,
     "filters": {"unavailable": {"()": "config.logs.UnavailableFilter"}},
     "formatters": {"console": TEXT},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "console"},
+        # To ADMINS, by a mailer that does not fail: Django would answer each error of the handler with another mail.
+        "mail": {"class": "django.utils.log.AdminEmailHandler", "level": "ERROR", "using": "errors"},
+    },
     "loggers": {
         # Django's own handlers would say the same a second time.
-        "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        "django": {"handlers": ["console", "mail"], "level": "INFO", "propagate": False},
         "django.request": {"filters": ["unavailable"]},
         # It tells of every connection that an outage costs; the outage itself is told once a second.
         "psycopg.pool": {"level": "ERROR"},
     },
     "root": {"handlers": ["console"], "level": config("LOG_LEVEL", default="INFO")},
 }
+
+# Mail is sent by SMTP. Without EMAIL_HOST it is dropped, and core.W005 warns in place of Django's error.
+MAILERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.mail.backends.dummy.EmailBackend"}}
+SILENCED_SYSTEM_CHECKS = [] if config("EMAIL_HOST") else ["mail.E001"]
+
+if config("EMAIL_HOST"):
+    MAILERS["default"] = {
+        "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "OPTIONS": {
+            "host": config("EMAIL_HOST"),
+            "port": config("EMAIL_PORT", default=587, cast=count),
+            "username": config("EMAIL_HOST_USER"),
+            "password": secret("EMAIL_HOST_PASSWORD"),
+            "use_tls": config("EMAIL_USE_TLS", default=True, cast=bool),
+            "timeout": 5,  # seconds; a request waits for a silent mail server
+        },
+    }
+    silent = {"fail_silently": True, "timeout": 2}
+    MAILERS["errors"] = {**MAILERS["default"], "OPTIONS": {**MAILERS["default"]["OPTIONS"], **silent}}
 
 MIDDLEWARE = [
     # Before all others: load balancers ask by address, over plain HTTP, and while sessions cannot be read.
@@ -216,6 +243,11 @@ AUTH_PASSWORD_VALIDATORS = [
 STATIC_ROOT = BASE_DIR / "staticfiles"
 
 STATIC_URL = "static/"
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
 
 # Third party
 

@@ -3,7 +3,7 @@
 from apps.core.environment import config
 
 from .base import *  # noqa: F403  a settings module is its base and its differences
-from .base import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE, SECRET_KEY
+from .base import DATABASES, INSTALLED_APPS, LOGGING, MAILERS, MIDDLEWARE, SECRET_KEY
 
 # Core
 
@@ -24,7 +24,7 @@ INTERNAL_IPS = ["127.0.0.1"]
 # runserver has lines of its own for requests, which say less than those of the project.
 LOGGING = {**LOGGING, "loggers": {**LOGGING["loggers"], "django.server": {"level": "CRITICAL"}}}
 
-MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
+MAILERS = {alias: {"BACKEND": "django.core.mail.backends.console.EmailBackend"} for alias in MAILERS}
 
 MIDDLEWARE = [
     "apps.queries.middleware.ServerTimingMiddleware",

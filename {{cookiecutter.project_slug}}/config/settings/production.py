@@ -1,11 +1,11 @@
 """Production: no insecure default, whatever is missing is refused by name."""
 
 from apps.core.environment import config, require_production_values
-from config.connection import build_tls
+from config.connection import secure
 from config.logs import JSON
 
 from .base import *  # noqa: F403  a settings module is its base and its differences
-from .base import DATABASES, LOGGING, MIDDLEWARE
+from .base import DATABASES, LOGGING, MIDDLEWARE, STORAGES
 
 require_production_values()
 
@@ -13,16 +13,13 @@ require_production_values()
 
 CSRF_COOKIE_SECURE = True
 
-DATABASES = {
-    using: {**database, "OPTIONS": {**database["OPTIONS"], **build_tls("verify-full")}}
-    for using, database in DATABASES.items()
-}
+DATABASES = {using: secure(database) for using, database in DATABASES.items()}
 
 DEBUG = False
 
 ENVIRONMENT = config("DB_ENVIRONMENT", default="production")
 
-LOGGING = {**LOGGING, "formatters": {"console": JSON}}
+LOGGING = {**LOGGING, "formatters": {**LOGGING["formatters"], "console": JSON}}
 
 AFTER_REDIRECT = MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1
 
@@ -45,7 +42,4 @@ SESSION_COOKIE_SECURE = True
 
 # Contrib
 
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
-}
+STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}}

@@ -1,5 +1,6 @@
 """The persistence layer: what the rest of the project may ask about its databases."""
 
+from .connection import release_connections
 from .health import (
     DatabaseHealthCheck,
     check_database_connection,
@@ -14,4 +15,5 @@ __all__ = [
     "ensure_database_connection",
     "explain",
     "get_database_status",
+    "release_connections",
 ]

@@ -49,7 +49,8 @@ class Row(NamedTuple):
 TABLE: Mapping[Cause, Row] = {
     Cause.POOL_EXHAUSTED: Row(
         "No connection of the pool to database '{name}' became free in time.",
-        "Raise DB_POOL_MAX_SIZE, or find what holds connections for long",
+        "Raise DB_POOL_MAX_SIZE, or find what holds connections for long: slow queries, or threads of your own that "
+        "queried outside `with release_connections()`",
         True,
         text=r"query_wait_timeout",
     ),

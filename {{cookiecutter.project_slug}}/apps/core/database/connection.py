@@ -5,10 +5,11 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from django.db import Error
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import Connection, OperationalError, errors, pq
 from psycopg import Error as PsycopgError
@@ -16,7 +17,7 @@ from psycopg import Error as PsycopgError
 from .hosts import PooledConnection, is_elsewhere, name_hosts
 from .probe import QUESTION, ask, read_answer, wants_primary
 
-CHECK_TIMEOUT = 2.0  # seconds
+CHECK_TIMEOUT = 0.5  # seconds; a probe for readiness, which takes a connection from the pool, has twice as many
 
 
 def is_quiet(connection: Connection) -> bool:
@@ -45,13 +46,18 @@ def check_pooled(connection: PooledConnection) -> None:
         raise
 
 
-def drop_if_lost(connection: BaseDatabaseWrapper) -> None:
-    """Close the connection that the thread has kept, if it has one, where that is lost; asks only where in doubt."""
+def spare_health_check(connection: BaseDatabaseWrapper) -> None:
+    """Have Django not query a kept connection that is quiet, since nothing would bound that; close one elsewhere."""
     kept = connection.connection
     if kept and is_elsewhere(*name_hosts(connection), kept.pgconn):
         connection.close()
     elif kept and not kept.closed and is_quiet(kept):
         connection.health_check_done = True  # type: ignore[attr-defined]  # Django's, which is a round trip
+
+
+def drop_if_lost(connection: BaseDatabaseWrapper) -> None:
+    """Close the connection that the thread has kept, if it has one, where that is lost; asks only where in doubt."""
+    spare_health_check(connection)
     connection.close_if_health_check_failed()
 
 
@@ -73,7 +79,7 @@ def ask_behind(connection: BaseDatabaseWrapper) -> None:
 
 def read_timeout(connection: BaseDatabaseWrapper) -> float:
     """Return the seconds for which DB_CONNECT_TIMEOUT waits for a server that does not answer."""
-    return float(connection.settings_dict["OPTIONS"].get("connect_timeout", CHECK_TIMEOUT))
+    return float(connection.settings_dict["OPTIONS"].get("connect_timeout", 2))
 
 
 def let_go(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -86,12 +92,33 @@ def let_go(execute: Callable[..., Any], sql: str, params: Any, many: bool, conte
     try:
         return execute(sql, params, many, context)
     except Error as error:
-        connection = context["connection"]
-        if isinstance(error.__cause__, errors.ReadOnlySqlTransaction) and connection.connection:
+        connection, origin = context["connection"], error.__cause__
+        if isinstance(origin, PsycopgError) and origin.diag.severity_nonlocalized == "FATAL":
+            connection.was_ended = True  # which no later error tells
+        if isinstance(origin, errors.ReadOnlySqlTransaction) and connection.connection:
             connection.connection.close()
         if connection.connection and connection.connection.closed:
             connection.close()
         raise
+
+
+@contextlib.contextmanager
+def release_connections() -> Iterator[None]:
+    """Close this thread's connections that are in no transaction, or give them back to the pool, when a block ends."""
+    try:
+        yield
+    finally:
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:
+                connection.close()
+
+
+class ReleasingExecutor(ThreadPoolExecutor):
+    """Threads that hold no database connection between two jobs."""
+
+    def submit[**P, T](self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a thread call the function, and release the connections that it has opened; return its future."""
+        return super().submit(release_connections()(function), *args, **kwargs)
 
 
 def shut_down(connection: pq.abc.PGconn) -> None:

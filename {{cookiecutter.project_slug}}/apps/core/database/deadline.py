@@ -10,7 +10,8 @@ def wait(file: int, deadline: float, *, writing: bool = False) -> None:
     """Return when the socket is ready; raise ConnectionTimeout when the time is over."""
     with selectors.DefaultSelector() as selector:
         selector.register(file, selectors.EVENT_WRITE if writing else selectors.EVENT_READ)
-        if not selector.select(remaining(deadline)):
+        # Not even where it is ready: a peer that sends for ever would be read for ever.
+        if not (left := remaining(deadline)) or not selector.select(left):
             raise too_late()
 
 

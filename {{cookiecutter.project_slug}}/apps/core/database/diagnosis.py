@@ -1,13 +1,17 @@
 """From an error to its cause: what the table says about it, with the names of this database."""
 
+import inspect
 import re
 import shlex
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.dispatch import Signal
 from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
@@ -26,22 +30,27 @@ MISLEADING = re.compile(r'\n|"[ ,]')
 # Codes that stand for several causes: 28000 is PostgreSQL's, and 08P01 what pgbouncer says for everything.
 AMBIGUOUS = {None, "08P01", "28000"}
 
-# What a query says when it is not the query's fault.
-UNAVAILABLE = frozenset[str]().union(
-    *(
-        TABLE[cause].sqlstates
-        for cause in (
-            Cause.CONNECTION_LOST,
-            Cause.DISK_FULL,
-            Cause.LOCKED,
-            Cause.OUT_OF_MEMORY,
-            Cause.READ_ONLY,
-            Cause.STARTING_OR_STOPPING,
-            Cause.TERMINATED,
-            Cause.TOO_MANY_CONNECTIONS,
-        )
-    )
-) - {"25P03"}  # a transaction that was left idle
+# Why a query fails when it is not the query's fault; its code means another cause only where a connection is refused.
+OF_QUERIES = (
+    Cause.CONNECTION_LOST,
+    Cause.DISK_FULL,
+    Cause.LOCKED,
+    Cause.OUT_OF_MEMORY,
+    Cause.READ_ONLY,
+    Cause.STARTING_OR_STOPPING,
+    Cause.TERMINATED,
+    Cause.TOO_MANY_CONNECTIONS,
+)
+UNAVAILABLE = frozenset[str]().union(*(TABLE[cause].sqlstates for cause in OF_QUERIES)) - {"25P03"}  # was left idle
+
+CONNECT = inspect.unwrap(BaseDatabaseWrapper.connect).__code__
+
+
+def explained(text: str) -> OperationalError:
+    """Return an error that says by itself why no connection can be had, so that a command prints that alone."""
+    error = OperationalError(text)
+    error.is_explained = True  # type: ignore[attr-defined]
+    return error
 
 
 class Diagnosis(NamedTuple):
@@ -68,7 +77,9 @@ def diagnose(error: BaseException, settings: Mapping[str, Any]) -> Diagnosis:
     names["host"] = names["host"] or "localhost"
     names["port"] = names["port"] or "5432"
     said = extract_message(str(origin), names.values())
-    cause = classify(origin, said)
+    # A server's answer to a query has details; libpq hides those of a refused connection.
+    answered = isinstance(origin, psycopg.Error) and origin.diag.sqlstate not in {None, "08P01"}
+    cause = classify(origin, said, OF_QUERIES if answered and not find_connecting(error) else TABLE)
     row = TABLE[cause]
     return Diagnosis(
         cause,
@@ -97,6 +108,8 @@ def is_unavailable(error: BaseException) -> bool:
     A mistake in a query or in the data, a deadlock, and a query that takes too long are not.
     """
     origin = find_origin(error)
+    if origin is error and error.__cause__ and not isinstance(error, psycopg.Error):
+        return False  # of another kind of database
     sqlstate = getattr(origin, "sqlstate", None)
     if sqlstate in AMBIGUOUS:  # of psycopg or its pool, which got no connection or lost it, or of pgbouncer
         # Of the last two kinds where the server went without a word, or in the middle of one.
@@ -105,14 +118,25 @@ def is_unavailable(error: BaseException) -> bool:
     return sqlstate in UNAVAILABLE
 
 
+def find_connecting(error: BaseException) -> BaseDatabaseWrapper | None:
+    """Return the connection that was being opened where the error occurred, as its traceback tells, or None."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is CONNECT:
+            found = frame.f_locals["self"]
+        elif frame.f_code is Signal.send.__code__:  # connection_created: a receiver's queries
+            found = None
+    return found
+
+
 def find_origin(error: BaseException) -> BaseException:
     """Return the error below Django's own, which alone knows a SQLSTATE."""
     cause = error.__cause__
     return cause if isinstance(cause, psycopg.Error | PoolTimeout | OSError) else error
 
 
-def classify(error: BaseException, message: str) -> Cause:
-    """Return the cause that an error of psycopg or Django, with this message, stands for; unknown before a guess."""
+def classify(error: BaseException, message: str, causes: Iterable[Cause]) -> Cause:
+    """Return which of the causes an error of psycopg or Django with this message stands for; unknown before a guess."""
     if isinstance(error, PoolTimeout | TooManyRequests | PoolClosed):
         return Cause.POOL_EXHAUSTED
     if isinstance(error, NotSupportedError):
@@ -122,7 +146,8 @@ def classify(error: BaseException, message: str) -> Cause:
     if isinstance(error, errors.ConnectionTimeout):
         return Cause.TIMEOUT
     sqlstate = getattr(error, "sqlstate", None)
-    for cause, row in TABLE.items():
+    for cause in causes:
+        row = TABLE[cause]
         if re.match(row.text, message) if sqlstate in AMBIGUOUS else sqlstate in row.sqlstates:
             return cause
     return Cause.CONFIGURATION if type(error) is psycopg.ProgrammingError else Cause.UNKNOWN

@@ -7,6 +7,7 @@ that is renamed, and a restored dump does not bring it along.
 
 import contextlib
 import re
+import shlex
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -69,7 +70,7 @@ def refuse_production(connection: BaseDatabaseWrapper, action: str) -> None:
     if environment == PRODUCTION and name != settings.DB_UNPROTECTED:
         raise CommandError(
             f"Database '{name}' belongs to production: {action}. "
-            f"Set DB_UNPROTECTED={name} for this one command if that is what you want."
+            f"Set DB_UNPROTECTED={shlex.quote(name)} for this one command if that is what you want."
         )
 
 

@@ -5,12 +5,12 @@ import time
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from psycopg import Error as PsycopgError
 from psycopg_pool import PoolTimeout
 
 from .causes import Cause
-from .diagnosis import Diagnosis, diagnose
+from .diagnosis import Diagnosis, diagnose, explained, find_connecting
 from .probe import Answer, probe
 from .refusal import read_refusal
 
@@ -92,14 +92,16 @@ def ensure_database_connection(using: str = DEFAULT_DB_ALIAS, timeout: float = T
     try:
         probe(using, timeout)
     except FAILURES as error:
-        raise OperationalError(str(diagnose(error, connections[using].settings_dict))) from error
+        raise explained(str(diagnose(error, connections[using].settings_dict))) from error
 
 
 def explain(error: Exception) -> str:
-    """Return what a command says of the error that ended it: cause and remedy, or its own text where none is known."""
-    if isinstance(error, ImproperlyConfigured):
+    """Return what a command says of the error that ended it, "" unless that occurred while connecting."""
+    if isinstance(error, ImproperlyConfigured) or hasattr(error, "is_explained"):
         return str(error)
-    diagnosis = diagnose(error, connections[DEFAULT_DB_ALIAS].settings_dict)
+    if not (connection := find_connecting(error)):
+        return ""
+    diagnosis = diagnose(error, connection.settings_dict)
     return str(error if diagnosis.cause == Cause.UNKNOWN else diagnosis)
 
 
@@ -108,7 +110,7 @@ def describe_answer(answer: Answer) -> dict[str, Any]:
     result: dict[str, Any] = {
         "status": "healthy",
         "database": "connected",
-        "server_version": f"{answer.version // 10_000}.{answer.version % 10_000}",
+        "server_version": answer.product or f"{answer.version // 10_000}.{answer.version % 10_000}",
         "role": "standby" if answer.standby else "primary",
         "tls": answer.tls,
     }

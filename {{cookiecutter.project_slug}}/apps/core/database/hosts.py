@@ -1,6 +1,7 @@
 """The hosts of one database, of which one is the primary: which that was last, since it is asked first."""
 
 from collections.abc import Mapping
+from queue import SimpleQueue
 from typing import Any, Self
 
 import psycopg
@@ -37,6 +38,14 @@ class PooledConnection(psycopg.Connection[TupleRow]):
         if parameters.get(SESSIONS) in OF_PRIMARY:
             remember_primary(*connection.hosts, connection.pgconn)
         return connection
+
+    def __del__(self, *_: object) -> None:
+        """Note that its thread has ended without giving it back; whatever runs now may hold the pool's lock."""
+        if getattr(self, "_pool", None):
+            abandoned.put(self)
+
+
+abandoned: SimpleQueue[PooledConnection] = SimpleQueue()
 
 
 def list_places(hosts: str, ports: str) -> list[Place]:

@@ -6,6 +6,7 @@ thread asks in their place as soon as a request fails or takes long. While the d
 are refused at once, those that wait for it in vain are cut off, and that thread sees it return.
 """
 
+import gc
 import logging
 import threading
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from config import process, server
@@ -22,7 +23,7 @@ from .causes import Cause
 from .connection import ask_behind, drop_if_lost, let_go, read_timeout, shut_down
 from .diagnosis import Diagnosis, diagnose, is_unavailable
 from .health import FAILURES
-from .hosts import OF_PRIMARY, Place, find_primary, forget_primary, is_elsewhere, name_hosts
+from .hosts import OF_PRIMARY, Place, abandoned, find_primary, forget_primary, is_elsewhere, name_hosts
 from .probe import probe, seeks
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,8 @@ SUSPICIOUS = PASSING | {Cause.POOL_EXHAUSTED}
 INTERVAL = 0.1  # between two questions while it is away
 LINE_INTERVAL = 1.0  # between two lines of the log
 PATIENCE = 1.0  # for which requests wait that leave too few threads for pages without data
-PROOF = 0.25  # for which a request that was answered proves that the database is there
-SLOW = 1.0  # after which a request raises suspicion
+PROOF = 0.25  # for which a query that succeeded proves that the database is there
+SLOW = 0.8  # after which a request raises suspicion
 
 CROWD = 0.75  # of the threads of a process, from which on requests wait no longer than PATIENCE
 
@@ -71,7 +72,8 @@ class Watch:
         self.using = using
         self.lock = threading.Lock()
         self.waiting: dict[BaseDatabaseWrapper, float] = {}  # who uses the database, since when
-        self.answered = self.asked = self.told = self.logged = float("-inf")
+        self.last_success_at = self.asked = self.probed_at = self.logged = float("-inf")
+        self.server_started_at = self.collected_at = float("-inf")
         self.suspicion = threading.Event()
         self.reason: Diagnosis | None = None  # of the last question that failed
         self.outage: Outage | None = None
@@ -100,6 +102,7 @@ class Watch:
 
     def enter(self, connection: BaseDatabaseWrapper) -> None:
         """Note that a request uses the database, and have the thread that watches it."""
+        connection.was_ended = False  # type: ignore[attr-defined]
         with self.lock:
             self.waiting[connection] = time.monotonic()
             if self.thread is None or not self.thread.is_alive():  # as after a fork
@@ -110,13 +113,12 @@ class Watch:
         """Execute a query of a request, which may not have been admitted since it may have needed none."""
         connection = context["connection"]
         if connection not in self.waiting:
+            if (outage := self.outage) and outage.diagnosis.cause == Cause.TIMEOUT:
+                raise OperationalError("connection timeout expired")
             self.enter(connection)
-        try:
-            return let_go(execute, sql, params, many, context)
-        finally:
-            if connection.connection is None:  # lost, which is no answer
-                with self.lock:
-                    self.waiting.pop(connection, None)
+        result = let_go(execute, sql, params, many, context)
+        self.last_success_at = time.monotonic()
+        return result
 
     def read_patience(self, connection: BaseDatabaseWrapper) -> float:
         """Return the seconds for which a request waits; under ASGI, threads are made as they are needed."""
@@ -152,15 +154,24 @@ class Watch:
         longest = min(settings.DB_FAILOVER_WAIT - PATIENCE, read_timeout(connections[self.using]))
         deadline = begin + max(PROOF, longest)
         self.suspicion.set()
-        while not self.reason and self.told < begin and time.monotonic() < deadline:
+        while not self.reason and self.probed_at < begin and time.monotonic() < deadline:
             time.sleep(INTERVAL / 4)
         return self.reason or diagnosis
 
+    def has_gone(self) -> bool:
+        """Tell whether the server went, or only a session that ended just now; the next probe fails then, or waits."""
+        begin = time.monotonic()
+        deadline = begin + read_timeout(connections[self.using]) + SLOW
+        self.suspicion.set()
+        while not self.outage and self.probed_at < begin and time.monotonic() < deadline:
+            time.sleep(INTERVAL / 4)
+        away = self.outage or (self.reason and self.is_away(self.reason))
+        return bool(away) or self.server_started_at > begin - SLOW
+
     def leave(self, connection: BaseDatabaseWrapper) -> None:
-        """Note that a request has been answered, unless it was refused."""
+        """Note that a request does not use the database any more."""
         with self.lock:
-            if self.waiting.pop(connection, None) is not None:
-                self.answered = time.monotonic()
+            self.waiting.pop(connection, None)
 
     def refuse(self, connection: BaseDatabaseWrapper, diagnosis: Diagnosis) -> None:
         """Note that a request cannot be answered; log it unless that was done within the last second."""
@@ -183,30 +194,42 @@ class Watch:
     def run(self) -> None:
         """Ask whenever there is a reason to."""
         while True:
-            if self.outage or self.suspicion.wait(SLOW / 2) or self.is_slow():
+            if self.outage or self.suspicion.wait(INTERVAL) or self.is_slow():
                 self.suspicion.clear()
                 self.ask()
                 time.sleep(self.read_interval())
+            self.reclaim_connections()
 
     def read_interval(self) -> float:
         """Return the seconds until the next question of a database that is away."""
         return INTERVAL
 
+    def reclaim_connections(self) -> None:
+        """Have the pool replace the connections of threads that ended; find them at once where requests wait for it."""
+        pool = getattr(connections[self.using], "pool", None)
+        if pool and pool.get_stats()["requests_waiting"] and time.monotonic() > self.collected_at + LINE_INTERVAL:
+            self.collected_at = time.monotonic()
+            gc.collect()
+        while not abandoned.empty():
+            connection = abandoned.get()
+            connection.close()
+            connection._pool.putconn(connection)  # type: ignore[union-attr]  # noqa: SLF001  as Django does
+
     def is_slow(self) -> bool:
-        """Tell whether a request takes long while no other was answered, and nobody asked why."""
+        """Tell whether a request takes long while no query succeeds, and no probe has begun."""
         with self.lock:
             begun = min(self.waiting.values(), default=float("inf"))
-            return max(begun, self.answered, self.asked) < time.monotonic() - SLOW
+            return max(begun, self.last_success_at, self.asked) < time.monotonic() - SLOW
 
     def ask(self) -> None:
         """Find out whether the database is there, and act on it."""
         self.asked = time.monotonic()
         connection = connections[self.using]
         try:
-            probe(self.using, read_timeout(connection), pooled=False)
+            answer = probe(self.using, read_timeout(connection), pooled=False)
         except FAILURES as error:
             self.reason = diagnose(error, connection.settings_dict)
-            if self.is_away(self.reason) and self.answered < self.asked - PROOF:
+            if self.is_away(self.reason) and self.last_success_at < self.asked - PROOF:
                 began = self.outage.began if self.outage else self.asked
                 self.outage = Outage(began, self.reason)
                 if seeks(connection, OF_PRIMARY):
@@ -214,9 +237,9 @@ class Watch:
             if self.outage and self.reason.cause == Cause.TIMEOUT:
                 self.cut_off()
         else:
-            self.reason = None
+            self.reason, self.server_started_at = None, time.monotonic() - answer.age
             self.welcome(connection)
-        self.told = time.monotonic()
+        self.probed_at = self.asked
 
     def is_away(self, reason: Diagnosis) -> bool:
         """Tell whether nobody can use a database of which a question is told this."""

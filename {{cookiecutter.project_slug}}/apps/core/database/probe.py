@@ -18,12 +18,11 @@ from .lookup import resolve
 
 # Of psycopg's and Django's, which libpq does not know.
 NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
-LEAST_SHARE = 0.1  # of its time, which who waited for somebody else's question still needs to put one
 OLDEST_SERVER = 15
 NO_PRIMARY = re.compile("session is read-only|server is in hot standby mode")  # what libpq says of a standby
 SAID = "FATAL: "  # what precedes a server's own words
 SILENCE = 3  # the share of the rest of the time, its inverse, that silent hosts are given once there is a standby
-QUESTION = b"SELECT pg_is_in_recovery()"
+QUESTION = b"SELECT pg_is_in_recovery(), extract(epoch FROM now() - pg_postmaster_start_time())"
 # Everybody may count sessions, though not see what those of other roles are. A standby that has replayed all that it
 # received is not behind, however long ago the primary wrote something.
 QUESTION_ABOUT_DETAILS = b"""
@@ -53,9 +52,11 @@ class Answer(NamedTuple):
     port: str
     standby: bool
     tls: bool
+    product: str = ""  # of a database that is not PostgreSQL, in place of all others
     connections: tuple[int, int] | None = None
     position: int | None = None
     lag: float | None = None
+    age: float = 0.0  # seconds for which the server has run, unless details were asked for
 
 
 def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = True) -> Answer:
@@ -68,13 +69,13 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
     ReadOnlySqlTransaction for a standby where the primary is meant, and NotSupportedError for a server older than
     version 15.
     """
+    if connections[using].vendor != "postgresql":
+        return probe_other(connections[using])
     deadline = time.monotonic() + timeout
     asking = _asking.setdefault(using, threading.Lock())
     if not asking.acquire(timeout=timeout):
         raise too_late()
     try:
-        if remaining(deadline) < timeout * LEAST_SHARE:
-            raise too_late()
         connection = connections[using]
         question = QUESTION_ABOUT_DETAILS if details else QUESTION
         answer = ask_idle(connection, question, deadline)
@@ -88,6 +89,14 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
     if answer.standby and wants_primary(connection):
         raise errors.ReadOnlySqlTransaction("session is read-only")
     return answer
+
+
+def probe_other(connection: BaseDatabaseWrapper) -> Answer:
+    """Return what a database is that is not PostgreSQL; raises what Django raises."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1{connection.features.bare_select_suffix}")
+    product = f"{connection.display_name} {'.'.join(map(str, connection.get_database_version()))}"
+    return Answer(0, "", "", standby=False, tls=False, product=product)
 
 
 def wants_primary(connection: BaseDatabaseWrapper) -> bool:
@@ -154,31 +163,29 @@ def ask_anew(connection: BaseDatabaseWrapper, question: bytes, deadline: float) 
 
 
 def ask(connection: pq.abc.PGconn, question: bytes, deadline: float) -> list[str | None]:
-    """Put the question on an open, idle connection, and return the row that answers it."""
+    """Put the question on an open, idle connection, and return the row that answers it; close it after an error."""
     connection.send_query(question)
     while connection.flush():
         wait(connection.socket, deadline, writing=True)
-    while connection.is_busy():
-        wait(connection.socket, deadline)
-        connection.consume_input()
-    failure, row = None, list[str | None]()
-    while result := connection.get_result():
-        if result.status == pq.ExecStatus.TUPLES_OK:
-            values = (result.get_value(0, column) for column in range(result.nfields))
-            row = [None if value is None else value.decode() for value in values]
-        elif not failure:  # a second one only tells that the server is gone
-            failure = errors.error_from_result(result)
-    if failure:
-        raise failure
-    return row
+    row = list[str | None]()
+    while True:
+        while connection.is_busy():  # before each result and the end, or libpq would block the whole process
+            wait(connection.socket, deadline)
+            connection.consume_input()
+        if not (result := connection.get_result()):
+            return row
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            raise errors.error_from_result(result)
+        values = (result.get_value(0, column) for column in range(result.nfields))
+        row = [None if value is None else value.decode() for value in values]
 
 
 def read_answer(connection: pq.abc.PGconn, row: list[str | None]) -> Answer:
     """Return what a question's row and the connection itself tell about a database."""
     standby, *details = row
     answer = Answer(connection.server_version, *read_place(connection), standby == "t", bool(connection.ssl_in_use))
-    if not details:
-        return answer
+    if not details[1:]:
+        return answer._replace(age=float(details[0] or 0))
     used, maximum, position, lag = details
     connections = int(used or 0), int(maximum or 0)
     return answer._replace(connections=connections, position=int(position or 0), lag=float(lag) if lag else None)
@@ -216,6 +223,7 @@ def finish_first(begun: Iterable[pq.abc.PGconn], deadline: float) -> pq.abc.PGco
         for connection in wait_for_any(progress, deadline):
             progress[connection] = advance(connection)
             if progress[connection] == pq.PollingStatus.OK:
+                connection.nonblocking = 1  # or libpq would wait for room to send
                 return connection
             if progress[connection] == pq.PollingStatus.FAILED:
                 del progress[connection]
@@ -233,7 +241,7 @@ def wait_for_any(progress: Mapping[pq.abc.PGconn, int], deadline: float) -> list
         for connection, state in progress.items():
             event = selectors.EVENT_WRITE if state == pq.PollingStatus.WRITING else selectors.EVENT_READ
             selector.register(connection.socket, event, connection)
-        if ready := selector.select(remaining(deadline)):
+        if (left := remaining(deadline)) and (ready := selector.select(left)):
             return [key.data for key, _ in ready]
     raise too_late()
 

@@ -26,7 +26,8 @@ def read_refusal(using: str, timeout: float) -> psycopg.Error | None:
 
     Each call costs a few kilobytes for good, which libpq never gives back: for commands and the start, not for views.
     """
-    if sys.platform != "linux":  # where psycopg does not trace libpq
+    # Elsewhere psycopg does not trace libpq, which is PostgreSQL's alone.
+    if sys.platform != "linux" or connections[using].vendor != "postgresql":
         return None
     # Never a real file, and never shown: under some methods a trace holds the password.
     trace = os.memfd_create("refusal")

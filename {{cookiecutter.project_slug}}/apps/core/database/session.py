@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
+from django.core.management.base import CommandError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.rows import TupleRow
 
@@ -17,8 +18,10 @@ def open_session(connection: BaseDatabaseWrapper, **changes: Any) -> Session:
     Return a new session with the server that `connection` leads to, in autocommit; the caller closes it.
 
     `changes` are libpq's parameters in place of the connection's, such as `user` and `password`, or `dbname`. Raises
-    what psycopg raises.
+    what psycopg raises, and CommandError for a database of another kind.
     """
+    if connection.vendor != "postgresql":
+        raise CommandError(f"Database '{connection.alias}' is {connection.display_name}, but this needs PostgreSQL.")
     parameters = {k: v for k, v in connection.get_connection_params().items() if k not in NOT_OF_PSYCOPG}
     return psycopg.connect(**{**parameters, "autocommit": True, **changes})
 

@@ -8,9 +8,10 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from .causes import TABLE, Cause
+from .diagnosis import explained
 from .health import TIMEOUT, DatabaseHealthCheck
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class DatabaseReadyCheck:
         result = wait_for_database(using, settings.DB_STARTUP_WAIT)
         if result["status"] != "healthy":
             logger.critical("%s", describe(result))
-            raise OperationalError(describe(result))
+            raise explained(describe(result))
 
 
 def check_before_serving() -> None:
@@ -58,7 +59,8 @@ def check_before_serving() -> None:
         for connection in connections.all(initialized_only=True):
             if connection.connection:
                 connection.close()
-            connection.close_pool()  # type: ignore[attr-defined]
+            if connection.vendor == "postgresql":
+                connection.close_pool()  # type: ignore[attr-defined]
 
 
 def wait_for_database(

@@ -44,6 +44,9 @@ class Command(BaseCommand):
         begin, report = time.monotonic(), Report(self.stdout, self.stderr)
         try:
             with heed_signals("the command"):
+                connections[using].ensure_connection()
+                info = connections[using].connection.info
+                report.say_server(info, info.dbname)
                 dump, manifest = make_backup(using, folder, report.tell)
         except FAILURES as error:
             raise CommandError(f"No backup was made: {explain(error, using)}") from None

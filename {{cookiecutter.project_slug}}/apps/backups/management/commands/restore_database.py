@@ -50,18 +50,15 @@ class Command(BaseCommand):
             raise CommandError(f"There is no database '{using}'; there is {', '.join(connections)}.")
         connection = connections[using]
         try:
-            with heed_signals("the command"):
+            with heed_signals("the command"), maintain(connection) as session:
+                replacement = Replacement(connection, session, Report(self.stdout, self.stderr))
                 refuse_production(connection, "restore_database would put another one in its place")
-                with maintain(connection) as session:
-                    replacement = Replacement(connection, session, Report(self.stdout, self.stderr))
-                    with hold(session, replacement.database, Purpose.RESTORE):
-                        if options["undo"]:
-                            replacement.undo()
-                        elif options["drop_kept"]:
-                            replacement.drop_kept()
-                        else:
-                            replacement.restore(
-                                options["file"], options["jobs"], accept_unknown=options["accept_unknown"]
-                            )
+                with hold(session, replacement.database, Purpose.RESTORE):
+                    if options["undo"]:
+                        replacement.undo()
+                    elif options["drop_kept"]:
+                        replacement.drop_kept()
+                    else:
+                        replacement.restore(options["file"], options["jobs"], accept_unknown=options["accept_unknown"])
         except FAILURES as error:
             raise CommandError(explain(error, using)) from None

@@ -1,5 +1,7 @@
 """Django's PostgreSQL engine, with the embedded server started before the first connection to it."""
 
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,10 @@ from django.db.backends.postgresql import base, client
 
 from . import server
 from .programs import find_binaries
+
+# libpq reads PGHOSTADDR and PGSERVICE by itself, which lead elsewhere; PGVECTOR_SIZE and the like are the project's.
+for variable in filter(re.compile("PG([A-Z]+|CONNECT_TIMEOUT|_COLORS?)").fullmatch, list(os.environ)):
+    del os.environ[variable]
 
 
 class DatabaseClient(client.DatabaseClient):

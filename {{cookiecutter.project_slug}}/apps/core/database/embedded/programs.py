@@ -65,7 +65,6 @@ def run(line: Sequence[str | Path], *, keep_open: Sequence[int] = ()) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=output,
-            env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
             pass_fds=keep_open,
             start_new_session=True,
             check=False,

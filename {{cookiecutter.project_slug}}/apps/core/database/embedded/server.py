@@ -23,6 +23,8 @@ from pathlib import Path
 import psycopg
 from django.db import OperationalError
 
+from apps.core.database.diagnosis import explained
+
 from . import locks
 from .address import PORT, Address, choose_listener, is_ready, name_link, read_address
 from .cluster import create_cluster, ensure_database
@@ -55,7 +57,7 @@ def start(folder: Path, role: str, database: str) -> Address:
     except (OSError, psycopg.Error, OperationalError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         message = f"The embedded PostgreSQL in {home} cannot be used: {reason}. Its log, if any, is {home / 'log'}."
-        raise OperationalError(message) from error
+        raise explained(message) from error
 
 
 def refuse_unusable_path(home: Path) -> None:

@@ -100,7 +100,8 @@ def summarize(result: dict[str, Any]) -> str:
     if result["status"] != "healthy":
         return "left out, since it is the primary"
     version, role, time = result["server_version"], result["role"], result["response_time_ms"]
-    return f"healthy, PostgreSQL {version} ({role}), {time} ms"
+    product = f"PostgreSQL {version} ({role})" if version[0].isdigit() else version
+    return f"healthy, {product}, {time} ms"
 
 
 def read_seconds(value: str) -> float:

@@ -6,9 +6,8 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS
 
-from apps.core.database.probe import is_replica
 from config import process
 
 from .check_database import read_seconds
@@ -21,9 +20,9 @@ ASGI = ("config.asgi", "--worker-class", "asgi", "--threads", "1", "--keep-alive
 
 
 class Command(BaseCommand):
-    """Waits for the databases, then becomes the server: one process, which gets the signals."""
+    """Waits for the default database, then becomes the server: one process, which gets the signals."""
 
-    help = "Serves the project by gunicorn, as config/server.py says, once the databases can be used."
+    help = "Serves the project by gunicorn, as config/server.py says, once the database can be used."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
@@ -33,14 +32,13 @@ class Command(BaseCommand):
             default=WAIT,
             type=read_seconds,
             metavar="SECONDS",
-            help="How long to wait for the databases (default: %(default)s).",
+            help="How long to wait for the database (default: %(default)s).",
         )
 
     def handle(self, **options: Any) -> None:
-        """Wait and serve; ends as check_database does where the databases cannot be used."""
-        # Without a replica the primary answers in its place.
-        needed = [using for using in connections if not is_replica(connections[using])]
-        call_command("check_database", database=needed, wait=options["wait"], stdout=self.stdout, stderr=self.stderr)
+        """Wait and serve; ends as check_database does where the database cannot be used."""
+        asked = {"database": [DEFAULT_DB_ALIAS], "wait": options["wait"]}
+        call_command("check_database", **asked, stdout=self.stdout, stderr=self.stderr)
         os.environ[process.CHECKED] = "true"
         self.stdout.flush()
         server = [sys.executable, "-m", "gunicorn", "--config", "python:config.server"]

@@ -3,7 +3,9 @@
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections, transaction
+from psycopg import sql
 
 from apps.core.database.environment import refuse_production
 
@@ -14,11 +16,16 @@ except ModuleNotFoundError:
 
 
 class Command(reset_schema.Command):
-    """That of django-extensions, but that it looks first whose tables it would drop."""
+    """That of django-extensions, but that it looks first whose tables it would drop, and drops all or nothing."""
 
     def handle(self, *arguments: Any, **options: Any) -> None:
         """Refuse, or drop the schema and make it anew."""
         using = options["database"] if options["router"] == DEFAULT_DB_ALIAS else options["router"]
         if using in connections:
             refuse_production(connections[using], "reset_schema would drop its tables")
-        super().handle(*arguments, **options)  # type: ignore[no-untyped-call]
+        options["schema"] = sql.Identifier(options["schema"]).as_string()
+        try:
+            with transaction.atomic(using if using in connections else None):
+                super().handle(*arguments, **options)  # type: ignore[no-untyped-call]
+        except ProgrammingError as error:
+            raise CommandError(f"Schema {options['schema']} is as it was: {str(error).partition('\n')[0]}.") from None

@@ -31,9 +31,10 @@ class Command(sqlflush.Command):
 
     def handle(self, **options: Any) -> str:
         """Refuse, or return the statements behind a guard that lets DB_UNPROTECTED pass."""
-        refuse_production(connections[options["database"]], "sqlflush would delete its data")
+        connection = connections[options["database"]]
+        refuse_production(connection, "sqlflush would delete its data")
         statements = super().handle(**options)
-        return f"{build_guard()}{statements}" if statements else ""
+        return f"{build_guard()}{statements}" if statements and connection.vendor == "postgresql" else statements
 
 
 def build_guard() -> str:

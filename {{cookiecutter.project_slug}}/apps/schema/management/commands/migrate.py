@@ -6,21 +6,21 @@ from typing import Any
 import psycopg
 from django.core.management.base import CommandError
 from django.core.management.commands import migrate
-from django.db import DatabaseError, IntegrityError, connections
+from django.db import DatabaseError, Error, IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 
 from apps.schema.attempts import PAUSES, is_blocked, repeat
 from apps.schema.blockers import BlockerWatch
-from apps.schema.lock import hold, is_held
+from apps.schema.lock import RECORDS, ensure_held, hold
 from apps.schema.statements import execute_patiently, is_atomic
 
 
 class Command(migrate.Command):
     """Django's own: side by side where there is nothing to apply, else one at a time and patient with locks."""
 
-    lock: psycopg.Connection | None = None  # in whose transaction it is held
+    lock: psycopg.Connection | None = None  # the session that holds it, which is the one that migrates
     running: Migration | None = None  # what is being applied or taken back
     line_is_open = False
 
@@ -56,9 +56,11 @@ class Command(migrate.Command):
         ):
             try:
                 repeat(attempt, partial(self.may_repeat, connection), self.tell)
-            except DatabaseError as error:
+            except Error as error:
                 if is_blocked(error):
                     raise CommandError(self.explain(connection, watch.last)) from error
+                if not connection.in_atomic_block:
+                    ensure_held(self.lock)
                 raise
 
     def may_repeat(self, connection: BaseDatabaseWrapper, error: DatabaseError) -> bool:
@@ -82,8 +84,12 @@ class Command(migrate.Command):
     def migration_progress_callback(self, action: str, migration: Migration | None = None, fake: bool = False) -> None:
         """Do what Django's does, and tell the times that it tells at a higher verbosity only."""
         begins = action.endswith("_start")
-        if begins and self.lock and not is_held(self.lock):
-            raise CommandError("The lock of migrate was lost, so that another may run: migrate again to go on.")
+        if begins and self.lock:
+            ensure_held(self.lock)
+            if migration and not migration.replaces:  # one that does is recorded after those
+                recorded = self.lock.execute(RECORDS, [migration.app_label, migration.name]).rowcount > 0
+                if recorded == (action == "apply_start"):
+                    raise IntegrityError(f"another process has applied {migration} meanwhile, or taken it back")
         if migration:
             self.running = migration if begins else None
         self.line_is_open = begins
