@@ -7,13 +7,14 @@ import threading
 import time
 from pathlib import Path
 
-from apps.core.database import release_connections
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+
+from apps.core.database import release_connections
 
 
 def answer(statement, *values):

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from conftest import (
     PASSWORD,
-    ROOT,
     TEMPLATE,
     Postgres,
     certify,
@@ -32,7 +31,29 @@ from conftest import (
 from sites import pgbouncer
 from test_shipping import OfficialPostgres, compose_config
 
-SPECIFICATION = ROOT.parent / "shared" / "specification.md"
+# What was asked for, word for word.
+SECURITY = [
+    "Never commit credentials to version control",
+    "Use strong passwords in production",
+    "Enable SSL for production databases",
+    "Restrict database user permissions",
+    "Use read-only replicas when appropriate",
+    "Enable query logging for auditing",
+    "Regular backups (automated)",
+    "Monitor for suspicious queries",
+]
+PRODUCTION_CHECKLIST = [
+    "Database credentials in environment variables",
+    "SSL/TLS enabled for database connections",
+    "Connection pooling configured appropriately",
+    "Database backups automated",
+    "Monitoring and alerting configured",
+    "Read replicas set up (if needed)",
+    "Database user has minimal necessary permissions",
+    "Query logging enabled for auditing",
+    "Performance monitoring in place",
+    "Disaster recovery plan documented",
+]
 
 CONFIGURATION = """
 log_line_prefix = '%m [%p] %q%u@%d %a '
@@ -517,10 +538,8 @@ def test_every_line_of_the_specification_has_its_checks(project):
     assert named <= exist
     assert {name for name in exist if name.startswith("checklist.")} <= named
     assert all(ids for lines in lists.values() for ids in lines.values())
-    if SPECIFICATION.exists():
-        _, security, checklist, *_ = re.split(r"(?m)^## (?=Security|Production|Additional)", SPECIFICATION.read_text())
-        assert list(lists["Security"]) == re.findall(r"(?m)^\d\. \*\*(.+)\*\*$", security)
-        assert list(lists["Production checklist"]) == re.findall(r"(?m)^- \[ \] (.+)$", checklist)
+    assert list(lists["Security"]) == SECURITY
+    assert list(lists["Production checklist"]) == PRODUCTION_CHECKLIST
 
 
 def test_production_as_compose_has_it_passes(embedded_binaries, tmp_path):
