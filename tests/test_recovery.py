@@ -90,6 +90,10 @@ def site(lost, place):
     shutil.copytree(lost, copy, symlinks=True)
     configuration = copy / "home" / ".barman.conf"
     configuration.write_text(configuration.read_text().replace(str(lost), str(copy)))
+    for link in copy.glob("barman/main/base/*/data/pg_tblspc/*"):
+        target = str(link.readlink()).replace(str(lost), str(copy))
+        link.unlink()
+        link.symlink_to(target)
     own(copy)
     return copy
 
