@@ -174,8 +174,7 @@ def test_damaged_relation_is_not_verified(verify, site, offset):
 @pytest.mark.parametrize("which", [0, 1, -2, -1])
 def test_missing_file_of_changes_is_not_verified(verify, site, which):
     """One of the backup's, or a later one, where PostgreSQL ends recovery early and reports no error."""
-    newest = max(path.name for path in (site / "barman" / "main" / "base").iterdir())
-    info = (site / "barman" / "main" / "base" / newest / "backup.info").read_text()
+    info = max(site.glob("barman/main/meta/*-backup.info")).read_text()
     begin = re.search("^begin_wal=(.+)$", info, re.MULTILINE)[1]
     files = sorted(path for path in site.glob("barman/main/wals/*/0*") if path.name >= begin)
     files[which].unlink()
@@ -195,8 +194,8 @@ def test_time_that_was_not_reached_is_not_verified(verify):
 def test_without_backup_nothing_is_verified(verify, site):
     early = fail(verify, "--target-time", "2020-01-01 00:00:00+00:00")
     assert early == "Barman has no backup of 'main' before 2020-01-01 00:00:00+00:00: run `barman backup`."
-    for folder in (site / "barman" / "main" / "base").iterdir():
-        shutil.rmtree(folder)
+    for info in site.glob("barman/main/meta/*-backup.info"):
+        info.unlink()
     assert fail(verify) == "Barman has no backup of 'main' before now: run `barman backup`."
 
 

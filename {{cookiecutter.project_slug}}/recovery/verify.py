@@ -146,5 +146,5 @@ if __name__ == "__main__":
     if missing := [name for name in ("barman", "pg_dump", "postgres", "psql") if not shutil.which(name)]:
         sys.exit(f"Not verified: PATH has no {', '.join(missing)}: set DB_PROGRAMS, and install Barman by uv sync.")
     with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
-        os.environ |= {"LC_ALL": "C", "PGHOST": scratch, "PGUSER": given.username}
+        os.environ |= {"LC_ALL": "C", "PGHOST": scratch, "PGUSER": given.username, "TMPDIR": scratch}  # Barman's, too
         verify(given.server, given.target_time, given.database, given.timeout, Path(scratch))
