@@ -15,30 +15,26 @@ import time
 from pathlib import Path
 
 import psycopg
-from recovery.drill import Drill, find_programs
-from recovery.processes import DrillError, end, pause, run
-from recovery.proof import compare, read_contents
-from recovery.server import SUPERUSER
+from recovery_servers import SUPERUSER, CommandError, Site, end, pause, read_contents, run
 
-from apps.core.database.embedded.programs import drop_root
+from apps.core.database.embedded.programs import drop_root, find_binaries
 
 COMMANDS = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-class Runbook(Drill):
+class Runbook(Site):
     """What comes before each block of commands, and what is true after it."""
 
     def __init__(self, folder, checkout):
-        super().__init__(folder, find_programs())
-        self.folder, self.checkout = folder, checkout
+        super().__init__(folder, find_binaries())
+        self.checkout = checkout
         self.places = {"/srv": folder, "/var/lib/barman": folder / "barman", "backup.internal": folder}
 
     def run(self):
         document = Path("docs/disaster-recovery.md").read_text()
         blocks = [[line.removeprefix("$ ") for line in block.splitlines()] for block in COMMANDS.findall(document)]
-        roles, setup, restart, copy, mistake, back, lost, again = blocks
-        first = self.servers[0]
-        first.create(self.password)
+        roles, setup, restart, copy, mistake, back, lost, again, verify = blocks
+        first = self.server
         with (first.data / "postgresql.conf").open("a") as file:  # the restored ones have it, too
             file.write(f"listen_addresses = ''\nunix_socket_directories = '{self.folder}'\n")
         with first.started() as process:
@@ -55,7 +51,7 @@ class Runbook(Drill):
         with self.started(lambda: self.type(*lost)):
             self.wait_until_ready("5432")
             self.connection = first.connect("postgres")
-            self.type(*again)
+            self.type(*again, *verify)
 
     def type(self, *commands, **names):
         """Run commands as they stand there, but for the names of places and times."""
@@ -63,7 +59,7 @@ class Runbook(Drill):
             print(f"$ {command}", flush=True)
             if "backup" in command:  # nobody types two in one second, which Barman cannot tell apart
                 time.sleep(1 - time.time() % 1)
-            user = drop_root() if command.startswith(("barman", "pg_ctl")) else []
+            user = drop_root() if command.startswith(("barman", "make", "pg_ctl")) else []
             line = command
             for name, value in {**self.places, **names}.items():
                 line = line.replace(name, str(value))
@@ -85,12 +81,6 @@ class Runbook(Drill):
         while not condition():
             assert time.monotonic() < deadline
             pause()
-
-    def work(self):
-        """Write, but to no table: which of them there are is up to the commands."""
-        if self.connection:
-            self.connection.execute("SELECT pg_logical_emit_message(true, 'work', '')")
-        pause()
 
     def make_roles(self, commands):
         self.connection.execute("DROP OWNED BY barman; DROP ROLE barman, streaming_barman")
@@ -119,7 +109,7 @@ class Runbook(Drill):
             self.type(*commands)
 
     def bring_back(self, mistake, back):
-        server = self.servers[0]
+        server = self.server
         with server.connect() as database:
             contents = read_contents(database)
             (moment,) = database.execute("SELECT clock_timestamp()::text").fetchone()
@@ -130,7 +120,7 @@ class Runbook(Drill):
         (dump,) = Path("backups/recovered").glob("*.dump")
         self.type(back[1], **{"backups/recovered/NAME.dump": str(dump)})
         with server.connect() as database:
-            compare(contents, read_contents(database))
+            assert read_contents(database) == contents
         self.type(back[2])
         with server.connect() as database:
             assert database.execute("SELECT count(*) FROM auth_permission").fetchone() == (0,)
@@ -149,7 +139,7 @@ class Runbook(Drill):
             restore()
             yield
         finally:
-            with contextlib.suppress(DrillError):
+            with contextlib.suppress(CommandError):
                 run(["pg_ctl", "--pgdata", str(restored), "--mode", "immediate", "stop"], user=drop_root())
             shutil.rmtree(restored)
 
@@ -167,7 +157,7 @@ def environment(**variables):
 
 
 if __name__ == "__main__":
-    # Before the drill's home folder takes the place of the user's.
+    # Before the home of Barman's user takes the place of this user's.
     os.environ["UV_CACHE_DIR"] = run(["uv", "cache", "dir"]).strip()
     os.environ["UV_PYTHON_INSTALL_DIR"] = run(["uv", "python", "dir"]).strip()
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,6 @@ from conftest import (
 
 HTTPS = {"X-Forwarded-Proto": "https"}
 MAKE_TEST = "make test"  # the run that this test is part of
-MAKE_DRILL = "make drill"  # which test_recovery runs, from nothing
 WORKFLOW = "uv run pytest", "make lint"  # which test_shipping runs in a clone, on the embedded server
 CRUFT = "uvx cruft "  # which fetches the template; its own test updates projects from a local one
 KUBERNETES = "kubectl "  # nor a cluster; test_kubernetes runs what the pods would
@@ -82,7 +81,7 @@ def obey(command, folder, environment):
     elif command.startswith("export "):
         name, value = command.removeprefix("export ").split("=")
         environment[name] = value
-    elif command not in {MAKE_TEST, MAKE_DRILL}:
+    elif command != MAKE_TEST:
         if command == "rm -r .postgres":  # faster than any hand: the server is still stopping
             wait_until_stopped(folder)
         run(*command.split(), cwd=folder, **environment)

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Tags, register
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from . import connection, credentials, logs, permissions, project, replicas, server
+from . import connection, credentials, logs, project, replicas, server
 from .reading import read
 
 CHECKS = (
@@ -17,7 +17,7 @@ CHECKS = (
     credentials.check_repository,
     connection.check_encryption,
     connection.check_limits,
-    permissions.check_powers,
+    project.check_powers,
     logs.check_slow_queries,
     logs.check_audit,
     logs.check_names,

@@ -1,4 +1,4 @@
-"""Whether the database is the one that the code expects, and whether somebody wrote down how it comes back."""
+"""Whether the role and the database are those that the project expects, and whether there is a recovery plan."""
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004  Django's name
@@ -32,5 +32,20 @@ def check_plan(_: Reading) -> list[CheckMessage]:
             "There is no docs/disaster-recovery.md: in a disaster nobody knows what comes back, and how.",
             hint="Restore it from the repository, keep it true, and let .dockerignore keep it in the image.",
             id="checklist.W019",
+        )
+    ]
+
+
+def check_powers(reading: Reading) -> list[CheckMessage]:
+    """Report a role that can do more than read and write; a superuser can do everything, so no more is said."""
+    if not reading.powers:
+        return []
+    powers = reading.powers[:1] if reading.superuser else reading.powers
+    return [
+        Warning(
+            f"Role '{reading.user}' {', '.join(powers)}: whoever breaks into a web process can do so, too.",
+            hint="Set DB_USER to a role of its own and DB_MIGRATE_USER to the one that owns the database, "
+            "and run manage.py database_roles --apply.",
+            id="checklist.W008",
         )
     ]
