@@ -1,6 +1,6 @@
 # Both need nothing but Python 3 and make:
 #   make demo   renders the template and serves the project's first page
-#   make test   proves that everything works
+#   make test   proves that a change is sound; make test-all proves the rest, too
 
 export PATH := $(CURDIR)/.uv/bin:$(PATH):/usr/sbin
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -14,7 +14,7 @@ PROGRAMS := chromium etcd ip localedef openssl pgbouncer promtool restic rsync s
 LIBRARIES := libgssapi_krb5.so.2 liblz4.so.1 libreadline.so.8 libxml2.so.2 libzstd.so.1
 PACKAGES := chromium etcd-server iproute2 libgssapi-krb5-2 liblz4-1 libreadline8 libxml2 libzstd1 locales openssl pgbouncer postgresql prometheus restic rsync systemd
 
-.PHONY: demo test bench bench-failover bench-instrumentation bench-migrating bench-replicas bench-scaling bench-serving lint requirements
+.PHONY: demo test test-long test-all bench bench-failover bench-instrumentation bench-migrating bench-replicas bench-scaling bench-serving lint requirements
 .DEFAULT_GOAL := demo
 
 # Of the project that `make demo` renders; the benchmarks measure all that there is.
@@ -24,8 +24,15 @@ bench bench-instrumentation bench-migrating bench-serving: EDITION := cluster
 demo: $(UV)
 	@python3 scripts/demo.py $(UV) $(EDITION)
 
+# All that tells whether a change is sound.
 test: $(UV) requirements
-	$(UV) run pytest --numprocesses 2 --dist worksteal
+	$(UV) run pytest --numprocesses 2 --dist worksteal -m "not long"
+
+# The proofs that take long: outages, failovers, recoveries, other versions, and deploys under load.
+test-long: $(UV) requirements
+	$(UV) run pytest --numprocesses 2 --dist worksteal -m long
+
+test-all: test test-long
 
 bench: demo
 	@cd demo/backend && uv run --quiet $(PEERS:%=--with %) python ../../benchmarks/health.py

@@ -164,7 +164,8 @@ LOGGING: dict[str, Any] = {
 }
 
 # Mail is sent by SMTP. Without EMAIL_HOST it is dropped, and core.W005 warns in place of Django's error.
-MAILERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.mail.backends.dummy.EmailBackend"}}
+DROPPED = {"BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
+MAILERS: dict[str, dict[str, Any]] = {"default": DROPPED, "errors": DROPPED}
 SILENCED_SYSTEM_CHECKS = [] if config("EMAIL_HOST") else ["mail.E001"]
 
 if config("EMAIL_HOST"):
