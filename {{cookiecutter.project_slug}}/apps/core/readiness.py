@@ -11,7 +11,7 @@ from .database import DatabaseHealthCheck
 
 FRESH = 1.0  # seconds for which an answer is given again
 TIMEOUT = 1.0  # seconds
-MIGRATED = 10.0  # seconds until migrations are looked at again: restore_database may have taken some back
+MIGRATED = 10.0  # seconds until migrations are looked at again: a restored database may lack some
 
 
 class Readiness:
