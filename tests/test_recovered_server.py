@@ -217,4 +217,4 @@ def test_embedded_server_that_the_environment_chooses_is_explicit(fresh):
     given = {"DB_HOST": "localhost", "DB_PORT": str(free_port()), "DB_EMBEDDED": "true"}
     manage(fresh, "migrate", **given)
     done = manage(fresh, "backup_database", **given)
-    assert re.match(rf"Server {re.escape(str(fresh))}/\.postgres/\d+/data:5432, database 'backend_db', ", done.stdout)
+    assert re.match(r"Server /\S+:5432, database 'backend_db', connected as ", done.stdout)

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, TEMPLATE, cookiecut, render, run, tracked_copy
 
 # The only files that hold answers; every other is copied byte by byte.
-RENDERED = {".env.example", "README.md", "pyproject.toml"}
+RENDERED = {".env.example", "README.md", "docs/disaster-recovery.md", "pyproject.toml"}
 SECRETS = {"SECRET_KEY", "DB_PASSWORD", "DB_MIGRATE_PASSWORD", "DB_ADMIN_PASSWORD"}
 CREDIT = "Made with [cookiecutter-django-postgres](https://github.com/org/cookiecutter-django-postgres)."
 
