@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from pathlib import Path
 
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
@@ -142,6 +143,13 @@ def slow(request, seconds):
     return show(counter.value, counter.port)
 
 
+def counted(request, seconds):
+    """Count its executions outside the database, then read for so long."""
+    with Path(os.environ["COUNTS"], "counted").open("a") as file:
+        file.write("+")
+    return slow(request, seconds)
+
+
 handler500 = "apps.core.views.server_error"
 
 PLAIN = who, read, read_by_post, atomic, locked, on_primary, on_primary_async, iterate, iterate_async, relate, greet
@@ -152,4 +160,5 @@ urlpatterns = [
     *(path(f"{view.__name__}/<int:key>/", view) for view in (read, read_async)),
     *(path(f"{view.__name__}/<int:key>/<int:value>/", view) for view in (write, write_by_get)),
     path("slow/<int:seconds>/", slow),
+    path("counted/<int:seconds>/", counted),
 ]

@@ -17,6 +17,8 @@ import yaml
 from conftest import TEMPLATE, fetch, free_port, manage, render, run, wait_until
 from test_shipping import PROGRAMS, let_through, parse, tool
 
+pytestmark = pytest.mark.long
+
 CLUSTER = sys.executable, "-m", "cluster"
 FAILOVER = sys.executable, "-m", "cluster.failover"
 FILES = "--file", "compose.yaml", "--file", "compose.cluster.yaml"

@@ -181,6 +181,7 @@ LEADING_ELSEWHERE = {
         "PGSERVICEFILE": "{folder}/services",
         "PG_COLOR": "always",
         "DB_HOST": "db.invalid",
+        "DB_EMBEDDED": "true",  # said where DB_HOST is, or commands of the owner refuse to choose
     },
 }
 

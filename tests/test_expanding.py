@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import TEMPLATE, manage, render, running, wait_until
 
+pytestmark = pytest.mark.long
+
 TITLE = "## Expand and contract"
 DOCUMENT = TEMPLATE / "apps" / "schema" / "README.md"
 SECTION = DOCUMENT.read_text().partition(f"{TITLE}\n")[2].partition("\n## ")[0]

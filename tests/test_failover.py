@@ -31,6 +31,8 @@ from sites import (
     tell,
 )
 
+pytestmark = pytest.mark.long
+
 UNKNOWN = "gone.invalid"  # a host whose name has no address any more
 PROMOTION = 3  # seconds after which whoever watches a pair makes the other one the primary
 WRITERS = CROWD["write/{}"]

@@ -13,6 +13,8 @@ import pytest
 from conftest import PASSWORD, manage
 from psycopg import sql
 
+pytestmark = pytest.mark.long
+
 ATTACK = "CREATE EXTENSION cube;ALTER ROLE hostile_app SUPERUSER"
 # What ends a name, a literal, a comment or a body, on a line of its own or not.
 SHAPES = [

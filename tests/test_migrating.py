@@ -25,6 +25,8 @@ import pytest
 from conftest import PASSWORD, manage, postgres, render, run, running, unpack, wait_until, wait_until_stopped
 from sites import pgbouncer
 
+pytestmark = pytest.mark.long
+
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 CROWD = 8 if ROUNDS > 1 else 4  # where the way to connect is what differs
 LOCK = "{}, {}".format(*(int.from_bytes(half) for half in (b"djan", b"migr")))

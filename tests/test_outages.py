@@ -52,6 +52,8 @@ from sites import (
     wait_for_connection,
 )
 
+pytestmark = pytest.mark.long
+
 WAYS = ["persistent", "pool", "pgbouncer"]
 EVERY_WAY = pytest.mark.parametrize("way", WAYS)
 BOTH_SERVERS = pytest.mark.parametrize("way", ["persistent", "pool"])  # WSGI and ASGI

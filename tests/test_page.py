@@ -12,6 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import fetch, free_port, manage, render, running, wait_until
 from playwright.sync_api import expect, sync_playwright
 
+pytestmark = pytest.mark.long
+
 CHROMIUM = {"executable_path": "/usr/bin/chromium", "args": ["--no-sandbox"]}
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 RULES = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}

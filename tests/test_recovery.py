@@ -14,6 +14,8 @@ import pytest
 from conftest import become, render, run, unpack, wait_until
 from psycopg.conninfo import conninfo_to_dict
 
+pytestmark = pytest.mark.long
+
 PLACES = ["barman", "home", "moment"]  # those of a lost server's site that remain
 
 

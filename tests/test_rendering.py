@@ -15,7 +15,14 @@ from conftest import ROOT, TEMPLATE, cookiecut, render, run, tracked_copy
 ANSWERED = {".env.example", "README.md", "pyproject.toml"}
 RENDERED = ANSWERED | {
     *(".dockerignore", ".gitignore", "Dockerfile", "Makefile", "compose.yaml"),
-    *("config/process.py", "config/server.py", "config/settings/base.py", "docs/operations.md", "docs/settings.md"),
+    *(
+        "config/process.py",
+        "config/server.py",
+        "config/settings/base.py",
+        "docs/disaster-recovery.md",
+        "docs/operations.md",
+    ),
+    "docs/settings.md",
 }
 SECRETS = {"SECRET_KEY", "DB_PASSWORD", "DB_MIGRATE_PASSWORD", "DB_ADMIN_PASSWORD"}
 CREDIT = "Made with [cookiecutter-django-postgres](https://github.com/org/cookiecutter-django-postgres)."

@@ -12,6 +12,8 @@ from conftest import wait_until
 from load import Answers
 from reading import CLIENTS, LAG, Client, clustered
 
+pytestmark = pytest.mark.long
+
 SEEN = 3  # seconds, within which a process reads from the database that took the name
 LONG = 120  # seconds, by which a replica may be behind: longer than the test takes
 

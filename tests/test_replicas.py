@@ -16,6 +16,8 @@ from load import Answers
 from reading import CLIENTS, DELAY, LAG, Client, balanced, clustered
 from replication import frozen
 
+pytestmark = pytest.mark.long
+
 PRIMARY_ALIAS = "replica3"  # by which it is named among its replicas
 SEEN = 1  # seconds, within which a process knows that a replica has stopped
 TOKEN = "secret-of-a-client"  # noqa: S105  of no value
@@ -316,6 +318,23 @@ def test_query_that_a_replica_ends_is_answered_by_the_primary(site, cluster):
         assert answer.result()[-1] == cluster.own
     for replica in cluster.replicas:
         replica.set(max_standby_streaming_delay=None)
+
+
+def test_request_whose_session_on_a_replica_is_ended_is_executed_once(cluster, tmp_path):
+    """The query may be what had to end, and would have to end on each server in turn."""
+    with cluster.serve(COUNTS=str(tmp_path)) as site, ThreadPoolExecutor(1) as pool:
+        cluster.wait(site)
+        answer = pool.submit(Client(site.port).ask, "counted/3")
+        wait_until(lambda: any(end_queries(replica) for replica in cluster.replicas))
+        assert answer.result()[0] == 503
+        assert (tmp_path / "counted").read_text() == "+"
+
+
+def end_queries(server):
+    """End the sessions that execute something; tell whether there were any."""
+    with server.connect() as connection:
+        found = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'"
+        return bool(connection.execute(found).fetchall())
 
 
 def test_replica_that_becomes_a_primary_is_left_out(site, cluster):

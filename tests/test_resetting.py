@@ -8,6 +8,8 @@ import pytest
 from conftest import PASSWORD, free_port, manage, render, wait_until_stopped
 from psycopg import sql
 
+pytestmark = pytest.mark.long
+
 RESET = "reset_db", "--no-input"
 HOSTILE = "odd\" name'; DROP DATABASE postgres; --"
 

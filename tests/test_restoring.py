@@ -25,6 +25,8 @@ from load import Answers
 from psycopg import sql
 from sites import TABLES, Site, limits_of_the_role, pgbouncer, production
 
+pytestmark = pytest.mark.long
+
 ROWS = 1000
 LARGE = "CREATE TABLE large AS SELECT g AS number, repeat(md5(g::text), 8) AS text FROM generate_series(1, 120000) AS g"
 ALL_ROWS = "SELECT count(*), md5(string_agg(line::text, ' ' ORDER BY line::text)) FROM ledger AS line"

@@ -6,6 +6,8 @@ import sys
 import pytest
 from conftest import PASSWORD, fetch, free_port, manage, render, run, running, wait_until
 
+pytestmark = pytest.mark.long
+
 # As a user adds them to base.py, without OPTIONS.
 SQLITE = """
 DATABASES["legacy"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "legacy.sqlite3"}

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import PASSWORD, manage, postgres, render, run, unpack
 
+pytestmark = pytest.mark.long
+
 OLDEST = 15, "3.12"  # PostgreSQL, and Python, which uv finds on the machine or fetches, as it does for a user
 
 

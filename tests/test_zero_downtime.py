@@ -15,6 +15,8 @@ import psycopg
 import pytest
 from conftest import manage, postgres, render, running, unpack, wait_until
 
+pytestmark = pytest.mark.long
+
 ROWS = 350_000
 LOCK = 0.5  # seconds that `migrate` waits for a lock, and others behind it
 ALLOWANCE = 0.5  # of a machine that others use

@@ -13,7 +13,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import Connection, sql
 
 from apps.core.database.environment import read_environment
-from apps.core.database.session import open_session
 from config import TEMPLATE_VERSION
 
 from .archive import Manifest, hash_file, write_manifest
@@ -55,8 +54,8 @@ def make_backup(using: str, folder: Path, tell: Callable[[str], None]) -> tuple[
     Django's or psycopg's, and leaves nothing behind.
     """
     connection = connections[using]
-    with open_session(connection) as session:
-        database, version = session.info.dbname, session.info.server_version
+    connection.ensure_connection()
+    database, version = connection.connection.info.dbname, connection.connection.info.server_version
     programs = find_programs(version)
     with occupy(folder):
         made_at, dump = choose_name(folder, database)

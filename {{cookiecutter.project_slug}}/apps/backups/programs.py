@@ -130,7 +130,7 @@ def describe(connection: BaseDatabaseWrapper, database: str) -> tuple[str, dict[
     Raises CommandError for a connection that leads through a pgbouncer in transaction mode: programs change the search
     path of their session, which another client would get afterwards.
     """
-    if connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         raise CommandError("pg_dump and pg_restore cannot go through a pgbouncer: set DB_DIRECT_HOST to PostgreSQL.")
     given = connection.get_connection_params()
     named: dict[str, Any] = {"dbname": database or given.get("dbname")}

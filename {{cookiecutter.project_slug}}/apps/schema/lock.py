@@ -34,7 +34,7 @@ def hold(connection: BaseDatabaseWrapper, tell: Callable[[str], None]) -> Iterat
     Yields the connection's own session, which holds it: what ends the lock ends the migration, too. After a reconnect
     each query raises CommandError. Raises CommandError behind a pgbouncer.
     """
-    if connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         raise CommandError("DB_PGBOUNCER is on, and takes no lock of a session: set DB_DIRECT_HOST to PostgreSQL.")
     connection.ensure_connection()
     session = connection.connection

@@ -15,6 +15,7 @@ from apps.backups.failures import FAILURES, explain, heed_signals
 from apps.backups.models import Backup
 from apps.backups.report import Report
 from apps.backups.retention import prune
+from apps.core.database.session import open_session
 
 
 class Command(BaseCommand):
@@ -44,9 +45,8 @@ class Command(BaseCommand):
         begin, report = time.monotonic(), Report(self.stdout, self.stderr)
         try:
             with heed_signals("the command"):
-                connections[using].ensure_connection()
-                info = connections[using].connection.info
-                report.say_server(info, info.dbname)
+                with open_session(connections[using]) as session:
+                    report.say_server(session.info, session.info.dbname)
                 dump, manifest = make_backup(using, folder, report.tell)
         except FAILURES as error:
             raise CommandError(f"No backup was made: {explain(error, using)}") from None
