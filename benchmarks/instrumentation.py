@@ -3,7 +3,7 @@ Time a page of ten queries with all instrumentation and without, in production u
 
 `make bench-instrumentation` renders a project and runs this in it, on the embedded PostgreSQL. With it, queries are
 tagged, timed and counted, figures are kept for Prometheus, and each request has its line in the log; without it the
-project lacks the rooms that do so, and RequestMiddleware. Traces, which are off unless somebody takes them, are beside
+project lacks the apps that do so, and RequestMiddleware. Traces, which are off unless somebody takes them, are beside
 that, sent to a collector that throws them away. All servers run at once and are asked in turn.
 """
 

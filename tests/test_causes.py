@@ -134,7 +134,7 @@ SAID = {
     ),
     "disk_full": (
         "The disk of database server at {host}:{port} is full.",
-        "Make room there, or move a tablespace",
+        "Free disk space there, or move a tablespace",
     ),
     "out_of_memory": (
         "Database server at {host}:{port} is out of memory.",

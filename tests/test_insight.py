@@ -131,7 +131,7 @@ def connect(server, **options):
 
 
 def check(project, server):
-    """Return the room's messages of `check --deploy`."""
+    """Return the app's messages of `check --deploy`."""
     said = manage(project, "check", "--deploy", "--database", "default", check=False, **server.variables).stderr
     return [line.split("(")[1].split(")")[0] for line in said.splitlines() if "(insight." in line]
 

@@ -36,7 +36,7 @@ def test_project_works_on_the_oldest_versions_of_both(tmp_path, folder):
 @pytest.mark.parametrize("major", [16, 17])
 def test_project_works_on_every_supported_postgresql(tmp_path, folder, major):
     """18 is the version that every other test runs on, and the oldest stands for the others elsewhere."""
-    asking = (f"apps/{room}" for room in ("backups", "roles", "schema"))
+    asking = (f"apps/{name}" for name in ("backups", "roles", "schema"))
     tests = *asking, "apps/insight/tests/test_inspection.py", "tests/test_database.py"
     try_out(render(tmp_path), folder, major, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests)
 

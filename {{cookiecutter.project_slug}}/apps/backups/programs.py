@@ -102,7 +102,7 @@ def start_program(
         line, environment = [*line, f"--dbname={name}"], environment | variables
     # A file, since nobody may be there to read a pipe.
     with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(  # noqa: S603  the room's own commands
+        process = subprocess.Popen(  # noqa: S603  the app's own commands
             line, stdin=subprocess.DEVNULL, stdout=output, stderr=complaints, env=environment
         )
         try:

@@ -79,8 +79,8 @@ def answer(found: Iterable[CheckMessage]) -> list[Line]:
 
 def build_line(title: str, text: str, ids: Sequence[str], messages: Sequence[CheckMessage]) -> Line:
     """Return a line; SILENCED_SYSTEM_CHECKS lets a warning pass, and the line says so all the same."""
-    rooms = {f"apps.{name.split('.')[0]}" for name in ids}
-    missing = sorted(room for room in rooms if not apps.is_installed(room))
+    names = {f"apps.{name.split('.')[0]}" for name in ids}
+    missing = sorted(name for name in names if not apps.is_installed(name))
     mark = Mark.ABSENT if messages or missing else Mark.PASSED
     if any(message.level >= WARNING and not message.is_silenced() for message in messages):
         mark = Mark.FAILED

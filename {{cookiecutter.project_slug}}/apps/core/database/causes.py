@@ -164,7 +164,7 @@ TABLE: Mapping[Cause, Row] = {
     ),
     Cause.DISK_FULL: Row(
         "The disk of database server at {host}:{port} is full.",
-        "Make room there, or move a tablespace",
+        "Free disk space there, or move a tablespace",
         True,
         frozenset({"53100"}),
     ),

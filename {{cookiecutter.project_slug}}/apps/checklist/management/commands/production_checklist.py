@@ -73,7 +73,7 @@ def explain(line: Line, told: Collection[CheckMessage]) -> list[str]:
             said.append(f"      {name}, above")
         else:
             said += [f"      {name}: {message.msg}", *([f"          {message.hint}"] if message.hint else [])]
-    return said + [f"      {room}, which would tell, is not installed" for room in line.missing]
+    return said + [f"      {name}, which would tell, is not installed" for name in line.missing]
 
 
 def build_json(lines: list[Line]) -> str:
