@@ -81,11 +81,12 @@ def list_views() -> dict[str, Timed]:
     from health_check.views import HealthCheckView
 
     from apps.core.readiness import readiness
+    from apps.core.views import ready
 
     class Addresses:
         urlpatterns = [
             path("nothing/", lambda request: HttpResponse()),
-            path("health/", include("apps.core.urls")),
+            path("health/ready/", ready),
             path("django-alive/", alive.healthcheck),
             path("django-health-check/", HealthCheckView.as_view(checks=["health_check.checks.Database"])),
             path("django-watchman/", include("watchman.urls")),

@@ -32,9 +32,9 @@ FILES = {
     "without_it.py": """
 from with_it import *
 
-ROOMS = "apps.metrics", "apps.queries", "apps.core.middleware.RequestMiddleware"
-INSTALLED_APPS = [name for name in INSTALLED_APPS if not name.startswith(ROOMS)]
-MIDDLEWARE = [name for name in MIDDLEWARE if not name.startswith(ROOMS)]
+LEFT_OUT = "apps.metrics", "apps.queries", "apps.core.middleware.RequestMiddleware"
+INSTALLED_APPS = [name for name in INSTALLED_APPS if not name.startswith(LEFT_OUT)]
+MIDDLEWARE = [name for name in MIDDLEWARE if not name.startswith(LEFT_OUT)]
 """,
 }
 

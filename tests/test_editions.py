@@ -1,13 +1,15 @@
 """What each edition is made of, and that it is whole: nothing in it speaks of what it does not have."""
 
 import ast
+import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import tomllib
-from conftest import ROOT, TEMPLATE, manage, render, run
+from conftest import ROOT, TEMPLATE, fetch, free_port, manage, render, run, running
 
 sys.path.insert(0, str(ROOT / "hooks"))
 import post_gen_project
@@ -152,8 +154,29 @@ def test_smaller_edition_migrates_and_passes_its_own_tests(projects, server, edi
     assert " skipped" not in done.stdout
 
 
+@pytest.mark.parametrize("edition", EDITIONS[:-1])
+def test_smaller_edition_is_deployed(projects, server, edition):
+    project, port = projects[edition], free_port()
+    environment = server.environment(f"deployed_{edition}") | {
+        "DJANGO_SETTINGS_MODULE": "config.settings.production",
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "DB_SSLMODE": "disable",
+        "PORT": str(port),
+        "SECURE_SSL_REDIRECT": "false",
+        "WEB_CONCURRENCY": "1",
+    }
+    manage(project, "migrate", **environment)
+    manage(project, "check", "--deploy", "--database", "default", **environment)
+    static = project / "staticfiles"
+    manage(project, "collectstatic", "--noinput", **environment)
+    for options in ([], ["--asgi"]):
+        with running(sys.executable, "manage.py", "serve", *options, cwd=project, **environment) as (_, log):
+            assert fetch(f"http://127.0.0.1:{port}/admin/login/", 60)[0] == 200, log.read_text()
+    shutil.rmtree(static)  # other tests compare the folder with the template's
+
+
 def test_table_is_shown_by_the_prompt():
-    questions = __import__("json").loads((ROOT / "cookiecutter.json").read_text())
+    questions = json.loads((ROOT / "cookiecutter.json").read_text())
     assert questions["edition"] == EDITIONS
     assert list(questions["__prompts__"]["edition"]) == ["__prompt__", *EDITIONS]
 

@@ -16,6 +16,8 @@ import pytest
 from conftest import become, fetch, free_port, manage, processes, render, run, running, wait_until, wait_until_stopped
 from psycopg import pq
 
+pytestmark = pytest.mark.long
+
 IS_ROOT = os.geteuid() == 0
 SERVER_USER = "nobody" if IS_ROOT else pwd.getpwuid(os.geteuid()).pw_name
 

@@ -138,7 +138,8 @@ def read_environment(container, secrets):
 
 def variables():
     """Return the variables that the settings read."""
-    code = "\n".join(file.read_text() for file in (TEMPLATE / "config").rglob("*.py"))
+    files = [*(TEMPLATE / "config").rglob("*.py"), *TEMPLATE.glob("apps/*/settings.py")]
+    code = "\n".join(file.read_text() for file in files)
     return {*re.findall(r'(?:config|secret)\(\s*"([A-Z_]+)"', code)}
 
 
@@ -283,7 +284,7 @@ def test_database_and_roles_are_called_as_those_of_the_default_project(project):
 def test_every_variable_is_one_that_the_settings_read(container):
     given = {*VALUES, *(each["name"] for each in container["env"])}
     assert given - variables() - {"FORWARDED_ALLOW_IPS"} == set()  # which gunicorn reads
-    assert {*read_assignment("config/environment.py", "REQUIRED_IN_PRODUCTION")} <= given
+    assert {*read_assignment("apps/core/environment.py", "REQUIRED_IN_PRODUCTION")} <= given
     assert {*WITH_ALL["ConfigMap", "backend"]["data"]} <= variables()
 
 
@@ -364,7 +365,7 @@ def test_hosts_have_names_that_the_server_s_certificate_holds():
 def test_backup_is_made_and_verified_where_the_image_puts_backups():
     commands = "python manage.py backup_database && python manage.py verify_backup"
     assert CONTAINERS["backup"]["command"] == ["sh", "-c", commands]
-    assert f"ENV BACKUP_FOLDER={find_mounts(CONTAINERS['backup'])['backups']} " in DOCKERFILE
+    assert f"ENV BACKUP_FOLDER={find_mounts(CONTAINERS['backup'])['backups']}\n" in DOCKERFILE
     claims = {each["name"]: each.get("persistentVolumeClaim") for each in PODS["backup"]["volumes"]}
     assert ("PersistentVolumeClaim", claims["backups"]["claimName"]) in OBJECTS
 

@@ -9,6 +9,8 @@ import threading
 import pytest
 from conftest import fetch, free_port, manage, render, running, wait_until
 
+pytestmark = pytest.mark.long
+
 THRESHOLD = 10  # seconds, from which on a transaction is long
 
 # Logs an administrator in, and prints the cookie of the session.

@@ -44,6 +44,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.parser import text_string_to_metric_families
 from sites import Site, pgbouncer, production
 
+pytestmark = pytest.mark.long
+
 TOKEN = "m3trics-of-the-tests"  # noqa: S105
 ALERTS = TEMPLATE / "deploy" / "prometheus" / "alerts.yaml"
 DASHBOARD = TEMPLATE / "deploy" / "grafana" / "dashboard.json"

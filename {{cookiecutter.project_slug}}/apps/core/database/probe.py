@@ -18,6 +18,7 @@ from .lookup import resolve
 
 # Of psycopg's and Django's, which libpq does not know.
 NOT_OF_LIBPQ = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
+LEAST_SHARE = 0.1  # of its own timeout, which a caller that waited for another caller's probe still needs
 OLDEST_SERVER = 15
 NO_PRIMARY = re.compile("session is read-only|server is in hot standby mode")  # what libpq says of a standby
 SAID = "FATAL: "  # what precedes a server's own words
@@ -76,6 +77,8 @@ def probe(using: str, timeout: float, *, details: bool = False, pooled: bool = T
     if not asking.acquire(timeout=timeout):
         raise too_late()
     try:
+        if remaining(deadline) < timeout * LEAST_SHARE:
+            raise too_late()
         connection = connections[using]
         question = QUESTION_ABOUT_DETAILS if details else QUESTION
         answer = ask_idle(connection, question, deadline)
