@@ -257,6 +257,7 @@ class Site:
             with self.receiving():
                 self.barman("switch-wal", "--force", "--archive", "main")
                 self.barman("backup", "--wait", "main")
+                time.sleep(2)  # Barman knows the end of a backup by the second
                 with self.server.connect() as database:
                     database.execute("INSERT INTO notes VALUES (0)")
                 (self.folder / "moment").write_text(self.read_time())

@@ -122,10 +122,14 @@ def list_processes(server):
 @contextlib.contextmanager
 def frozen(server):
     """Stop all processes of a server inside the block, as a machine does that has lost its disk."""
-    stopped = list_processes(server)
-    for process in stopped:
-        os.kill(process, signal.SIGSTOP)
+    main, *_ = list_processes(server)
+    stopped = [main]
     try:
+        os.kill(main, signal.SIGSTOP)  # first, so that it starts no other
+        stopped = list_processes(server)
+        for process in stopped[1:]:
+            with contextlib.suppress(ProcessLookupError):  # a session that has just ended
+                os.kill(process, signal.SIGSTOP)
         yield
     finally:
         for process in reversed(stopped):

@@ -28,7 +28,7 @@ CONFIGURATION = TEMPLATE / "deploy" / "cluster"
 def render_with_cluster(folder):
     """Render a project with the package `cluster` in it, which runs the servers beside it."""
     project = render(folder)
-    shutil.copytree(Path(__file__).parent / "patroni", project / "cluster")
+    shutil.copytree(Path(__file__).parent / "cluster", project / "cluster")
     return project
 
 
