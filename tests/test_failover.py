@@ -8,11 +8,13 @@ answered twice: a write may have been made or not. `pytest tests/test_failover.p
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from conftest import PASSWORD, TEMPLATE, manage, postgres, render_with_pages
+from conftest import PASSWORD, manage, postgres, render_with_pages
 from replication import frozen, kill, standbys
 from sites import (
     ALLOWANCE,
@@ -184,8 +186,9 @@ def test_details_name_the_host_in_use_and_how_far_behind_the_replicas_are(pair, 
 
 @pytest.fixture(scope="module")
 def cluster(project, tmp_path_factory):
-    """A cluster of the template's own code, of which nothing is left for another module to import."""
-    sys.path.insert(0, str(TEMPLATE))
+    """A cluster beside the project, of whose code nothing is left for another module to import."""
+    shutil.copytree(Path(__file__).parent / "cluster", project / "cluster")
+    sys.path.insert(0, str(project))
     try:
         from cluster.cluster import Cluster  # noqa: PLC0415
 
@@ -199,7 +202,7 @@ def cluster(project, tmp_path_factory):
                 connection.execute(f"SET ROLE app; {TABLES}")
             yield cluster
     finally:
-        sys.path.remove(str(TEMPLATE))
+        sys.path.remove(str(project))
         for name in [name for name in sys.modules if name.partition(".")[0] in ("apps", "cluster", "config")]:
             del sys.modules[name]
 
