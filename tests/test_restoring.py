@@ -312,7 +312,7 @@ def test_rows_that_break_a_rule_are_rolled_back(shop, tmp_path):
 def test_restore_that_is_told_to_end_leaves_nothing(shop, large):
     with shop.untouched(), shop.restoring(large) as process:
         process.terminate()
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
         assert process.returncode == 1
         # Where the signal came between a query and its answer, psycopg logs that it could not roll back.
         told = [line for line in said.splitlines() if "error ignored in rollback" not in line]
