@@ -8,7 +8,7 @@ import pytest
 from conftest import PASSWORD, leave_out, manage, render, run
 from test_shipping import compose_config
 
-NAME = "shop"
+NAME = "dumped"
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def environment(project, server):
         "DB_HOST": "127.0.0.1",
         "DB_PORT": str(server.port),
         "DB_NAME": NAME,
-        "DB_USER": "shop_app",
+        "DB_USER": "dumped_app",
         "DB_PASSWORD": PASSWORD,
-        "DB_MIGRATE_USER": "shop_migrator",
+        "DB_MIGRATE_USER": "dumped_migrator",
         "DB_MIGRATE_PASSWORD": PASSWORD,
         "DB_ADMIN_USER": "owner",
         "DB_ADMIN_PASSWORD": PASSWORD,
